@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,21 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.analysis import sweep
-from ptydask.analysis.data import json_object, read_confirmation, search_space
+from ptydask.analysis.data import json_object, search_space
 from ptydask.analysis.stages import all_values, whole_name
-from ptydask.errors import StoreError
+from ptydask.errors import import_optional
 from ptydask.formatting import NOTHING, error_text, from_here, printable_text, value_text
 from ptydask.model import Scalar, StudyMeta, TrialRecord
-from ptydask.ranking import best_of, ranked, why_none_is_best
+from ptydask.ranking import best_of
 from ptydask.space import tunables
-from ptydask.store import reader
-from ptydask.store.reader import Results
 
 if TYPE_CHECKING:
     import pandas
 
     from ptydask.analysis.confirmation import Confirmation
 
+_PARTS = ("confirmed.", "params.", "metrics.")
 NOT_TUNED = "in parentheses: not tuned there, the file's own value"
 """What a table says of a value between parentheses."""
 
@@ -132,6 +130,8 @@ class StudyComparison:
     studies: tuple[StudyBest, ...]
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """File -> why it cannot be read."""
+    differences: tuple[str, ...] = ()
+    """The settings in which those that have a best trial differ, what they tune and their data left out."""
 
     @property
     def with_best(self) -> tuple[StudyBest, ...]:
@@ -151,72 +151,96 @@ class StudyComparison:
     @cached_property
     def obstacles(self) -> tuple[str, ...]:
         """Why the errors do not say which study did better, one sentence each; () where they do."""
-        return tuple(find_obstacles(self.with_best))
+        return tuple(find_obstacles(self.with_best, self.differences))
 
     @property
     def best(self) -> StudyBest | None:
         """The study with the best error; None where the errors of two or more cannot be compared."""
         if len(self.with_best) < 2 or self.obstacles:
             return None
-        records = {id(study.best): study for study in self.with_best}
-        top = ranked((study.best for study in self.with_best if study.best), self.with_best[0].meta.direction)
-        return records[id(top[0])] if top else None
+        top = best_of([study.best for study in self.with_best if study.best], self.with_best[0].meta.direction)
+        return next((study for study in self.with_best if study.best is top), None)
 
     def notes(self) -> list[str]:
         """What a reader of the table has to know, one sentence each."""
         notes = [f"{study.file}: {study.problem}" for study in self.studies if study.problem]
+        if self.best is not None and self.best.best is not None:
+            notes.append(
+                f"best {printable_text(self.best.meta.metric)}: {self.best.file}, trial {self.best.best.number}"
+            )
         notes += self.obstacles
-        tuned = {frozenset(study.tuned) for study in self.studies}
+        tuned: dict[str, list[str]] = {}
+        for study in self.studies:
+            tuned.setdefault(", ".join(sorted(study.tuned)) or "nothing", []).append(study.file)
         if len(tuned) > 1:
-            texts = [f"{study.file}: {', '.join(map(printable_text, study.tuned)) or 'nothing'}" for study in self.studies]
-            notes.append(f"other things are tuned: {'; '.join(texts)}")
-        if any(NOT_TUNED in notes or cell.startswith("(") for row in self.rows() for cell in row):
-            notes.append(NOT_TUNED)
-        return notes
+            notes.append(f"other parameters are tuned: {grouped_text(tuned)}")
+        return (
+            [*notes, NOT_TUNED]
+            if any(self._is_own(study, n) for study in self.studies for n in self.parameters)
+            else notes
+        )
+
+    @property
+    def _facts(self) -> tuple[str, ...]:
+        """What a table has of each study before the parameters: what some of them have."""
+        absent = {
+            "stage": not any(study.meta.stage for study in self.studies),
+            "metric": len(self.metrics) == 1,
+            "confirmed": not any(study.confirmed_text for study in self.studies),
+        }
+        return tuple(n for n in ("file", "stage", "trial", "metric", "error", "confirmed") if not absent.get(n))
+
+    @property
+    def _has_data(self) -> bool:
+        return any(study.data for study in self.studies)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Of a table for a person; what no study has is left out."""
-        one_metric = len(self.metrics) == 1
-        stage = ("stage",) if any(study.meta.stage for study in self.studies) else ()
-        error = (printable_text(self.metrics[0]) or "error",) if one_metric else ("metric", "error")
-        confirmed = ("confirmed",) if any(study.confirmed_text for study in self.studies) else ()
-        data = ("data",) if any(study.data for study in self.studies) else ()
-        return ("file", *stage, "trial", *error, *confirmed, *map(printable_text, self.parameters), *data)
+        error = self.metrics[0] if len(self.metrics) == 1 and self.metrics[0] else "error"
+        facts = [error if name == "error" else name for name in self._facts]
+        return tuple(map(printable_text, [*facts, *self.parameters, *(["data"] * self._has_data)]))
+
+    @property
+    def numeric(self) -> frozenset[int]:
+        """Which of :attr:`columns` hold numbers."""
+        facts = [i for i, name in enumerate(self._facts) if name in ("trial", "error", "confirmed")]
+        return frozenset([*facts, *(len(self._facts) + i for i in range(len(self.parameters)))])
 
     def rows(self) -> list[tuple[str, ...]]:
         """The cells below :attr:`columns`, a row a study, for a person."""
         return [self._row(study) for study in self.studies]
 
     def _row(self, study: StudyBest) -> tuple[str, ...]:
-        columns, best = self.columns, study.best
-        cells = [study.file]
-        cells += [study.meta.stage or NOTHING] if "stage" in columns[1:2] else []
-        cells.append(NOTHING if best is None else str(best.number))
-        cells += [] if len(self.metrics) == 1 else [study.meta.metric or NOTHING]
-        cells.append(error_text(None if best is None else best.error))
-        if any(other.confirmed_text for other in self.studies):
-            cells.append(study.confirmed_text or NOTHING)
-        cells += [self._value_text(study, name) for name in self.parameters]
-        if any(other.data for other in self.studies):
-            cells.append(Path(study.data).name or NOTHING)
-        return tuple(map(printable_text, cells))
+        best = study.best
+        cells = {
+            "file": study.file,
+            "stage": study.meta.stage,
+            "trial": "" if best is None else str(best.number),
+            "metric": study.meta.metric,
+            "error": "" if best is None else error_text(best.error),
+            "confirmed": study.confirmed_text,
+        }
+        texts = [cells[name] for name in self._facts] + [self._value_text(study, name) for name in self.parameters]
+        return tuple(printable_text(text) or NOTHING for text in [*texts, *([Path(study.data).name] * self._has_data)])
+
+    def _is_own(self, study: StudyBest, parameter: str) -> bool:
+        """Whether the study has the file's own value of a parameter that it does not tune."""
+        return study.best is not None and parameter not in study.tuned and study.own_value(parameter) is not None
 
     def _value_text(self, study: StudyBest, parameter: str) -> str:
-        if parameter in study.values:
-            return value_text(study.values[parameter])
-        own = None if study.best is None or parameter in study.tuned else study.own_value(parameter)
-        return NOTHING if own is None else f"({value_text(own)})"
+        if self._is_own(study, parameter):
+            return f"({value_text(study.own_value(parameter))})"
+        return value_text(study.values[parameter]) if parameter in study.values else ""
 
     def table(self) -> pandas.DataFrame:
         """A row a study, by file: trial, error, metric, the parameters by their names, confirmed mean, data.
 
         A parameter that a study does not tune is missing there. Raises MissingDependency without pandas.
         """
-        from ptydask.analysis.dataframe import import_pandas
-
+        pd = import_optional("pandas", "tables need", "analysis")
         rows = [flat_row(study) for study in self.studies]
-        return import_pandas().DataFrame(rows, columns=flat_columns(self)).set_index("file")
+        return pd.DataFrame(rows, columns=flat_columns(self)).set_index("file")
 
     def __repr__(self) -> str:
         cells = [self.columns, *self.rows()]
@@ -235,74 +259,59 @@ class StudyComparison:
 # --- what can be compared: pure -----------------------------------------------------------------------
 
 
-def find_obstacles(studies: Sequence[StudyBest]) -> Iterable[str]:
-    """Why errors of these studies do not compare, one sentence each."""
-    questions = (
-        ("other engines ran them", lambda study: study.meta.engine),
-        ("they tune by other metrics", lambda study: f"{study.meta.direction} {study.meta.metric}".strip()),
-        ("other data were held out", lambda study: "" if study.meta.held_out is None else str(study.meta.held_out.share)),
+def find_obstacles(studies: Sequence[StudyBest], differences: Sequence[str] = ()) -> list[str]:
+    """Why errors of these studies do not say which did better, one sentence each; ``differences`` are of settings."""
+    questions: tuple[tuple[str, Callable[[StudyBest], str]], ...] = (
+        ("engines", lambda study: study.meta.engine),
+        ("metrics", lambda study: study.meta.metric),
+        ("goals", lambda study: study.meta.direction),
+        ("data", _data_identity),
+        ("held-out data", _held_out_text),
     )
-    for words, answer in questions:
-        answers = [(study.file, answer(study)) for study in studies]
-        if len({text for _, text in answers}) > 1:
-            yield f"errors are not compared, {words}: {'; '.join(f'{file}: {text}' for file, text in answers)}"
+    sentences = []
+    for what, answer in questions:
+        files: dict[str, list[str]] = {}
+        for study in studies:
+            files.setdefault(answer(study), []).append(study.file)
+        if len(files) > 1:
+            sentences.append(f"errors are not compared, other {what}: {grouped_text(files)}")
+    if differences:
+        sentences.append(f"errors are not compared, other settings: {'; '.join(differences)}")
+    return sentences
 
 
-# --- reading ------------------------------------------------------------------------------------------
+def grouped_text(files: Mapping[str, Sequence[str]]) -> str:
+    """``loss (a.h5, b.h5), contrast (c.h5)``."""
+    return ", ".join(f"{printable_text(text) or 'none'} ({', '.join(names)})" for text, names in files.items())
 
 
-def compare_studies(paths: Iterable[str | os.PathLike[str]]) -> StudyComparison:
-    """The best trials of the studies in these results files, finished or running, each file once.
-
-    Files that cannot be read are in ``unreadable``. Raises StoreError where none can, that of the first.
-    """
-    studies: list[StudyBest] = []
-    errors: dict[str, StoreError] = {}
-    for path in dict.fromkeys(Path(path).expanduser().absolute() for path in paths):
-        try:
-            studies.append(read_study_best(path))
-        except StoreError as error:
-            errors[str(path)] = error
-    if errors and not studies:
-        raise next(iter(errors.values()))
-    return StudyComparison(tuple(studies), {file: str(error) for file, error in errors.items()})
+def _data_identity(study: StudyBest) -> str:
+    """The data's file name, and what tells it from another of that name."""
+    digest = study.data_sha256[:8]
+    return " ".join(filter(None, (Path(study.data).name, digest and f"SHA-256 {digest}...")))
 
 
-def read_study_best(path: Path) -> StudyBest:
-    """The best trial in a results file. Raises StoreError where it cannot be read."""
-    with reader.open(path) as results:
-        latest = _best_of_results(path, results)
-        if latest.best is not None or not latest.meta.metric:
-            return latest
-        for name in reversed(results.stage_names()[:-1]):
-            with results.stage(name) as stage:
-                earlier = _best_of_results(path, stage)
-            if earlier.best is not None:
-                return earlier
-        return latest
-
-
-def _best_of_results(path: Path, results: Results) -> StudyBest:
-    records, meta = results.records(), results.meta
-    best = best_of(records, meta.direction)
-    problem = "" if best is not None else why_none_is_best(meta.metric, len(records))
-    return StudyBest(path, meta, len(records), best, read_confirmation(results), problem)
+def _held_out_text(study: StudyBest) -> str:
+    held_out = study.meta.held_out
+    return "" if held_out is None else f"{held_out.share:.3g} of the {held_out.kind}"
 
 
 # --- one flat row -------------------------------------------------------------------------------------
 
 
 def flat_columns(compared: StudyComparison) -> list[str]:
-    """The columns of :func:`flat_row` that some study has."""
-    names = dict.fromkeys(name for study in compared.studies for name in flat_row(study))
-    order = ("file", "confirmed.", "params.", "metrics.")  # the others where they stand
-    return sorted(names, key=lambda name: next((i for i, start in enumerate(order) if name.startswith(start)), 0))
+    """The columns of :func:`flat_row` that some study has: facts, then those of parts of a trial."""
+    names = list(dict.fromkeys(name for study in compared.studies for name in flat_row(study)))
+    return [
+        *(name for name in names if not name.startswith(_PARTS)),
+        *(name for part in _PARTS for name in names if name.startswith(part)),
+    ]
 
 
 def flat_row(study: StudyBest) -> dict[str, Any]:
-    """A study as one row, for CSV: ``confirmed.mean``, ``params.NAME``, ``metrics.NAME``; ``tuned`` joined by blanks."""
+    """A study as one row, for CSV: ``confirmed.mean``, ``params.NAME``, ``metrics.NAME``; ``tuned`` has blanks."""
     flat = study.to_object()
-    parts = {"confirmed": flat.pop("confirmed") or {}, "params": flat.pop("values"), "metrics": flat.pop("metrics")}
-    parts["confirmed"].pop("metrics", None)
+    confirmed = {name: value for name, value in (flat.pop("confirmed") or {}).items() if name != "metrics"}
+    parts = zip(_PARTS, (confirmed, flat.pop("values"), flat.pop("metrics")), strict=True)
     flat["tuned"] = " ".join(flat["tuned"])
-    return flat | {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    return flat | {f"{part}{name}": value for part, values in parts for name, value in values.items()}

@@ -15,8 +15,8 @@ formats:
   json   an object a study, every digit; 'values' with what earlier stages found, 'tuned' what was tuned
   csv    the same, a line a study: params.NAME, metrics.NAME, confirmed.mean
 
-Whether the errors can be compared is said below the table: not those of other metrics, engines, data or settings. A file
-that cannot be read is named on stderr, and the others are compared (exit code 1)."""
+Whether the errors can be compared is said below the table: not those of other metrics, engines, data or
+settings. A file that cannot be read is named on stderr, and the others are compared (exit code 1)."""
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -31,9 +31,10 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """``ptydask compare``: 0; 1 where a file cannot be read, or no trial of a study has completed."""
+    from ptydask import comparing
     from ptydask.analysis import comparison
 
-    compared = comparison.compare_studies(args.files)
+    compared = comparing.compare_studies(args.files)
     for why in compared.unreadable.values():
         formats.print_stderr(why)
     if args.format == "json":
@@ -42,10 +43,8 @@ def run_compare(args: argparse.Namespace) -> int:
         columns = comparison.flat_columns(compared)
         formats.print_text(formats.csv_text(columns, map(comparison.flat_row, compared.studies)))
     else:
-        texts = {"file", "stage", "metric", "data"}
-        numbers = frozenset(i for i, name in enumerate(compared.columns) if name not in texts)
         styles = tuple("best" if study is compared.best else "" for study in compared.studies)
-        table = formats.Table(compared.columns, tuple(compared.rows()), numbers, styles)
+        table = formats.Table(compared.columns, tuple(compared.rows()), compared.numeric, styles)
         left_out = formats.write_table(table, sys.stdout)
         if left_out:
             formats.print_stderr(f"no room for {', '.join(left_out)}: widen the window, or choose --format csv")

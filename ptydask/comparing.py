@@ -1,0 +1,104 @@
+"""Several results files from their names to a comparison: ``ptydask.compare`` and the command ``compare``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ptydask import engines
+from ptydask.analysis.comparison import StudyBest, StudyComparison, grouped_text
+from ptydask.analysis.data import json_object, read_confirmation
+from ptydask.config.ptyrad import own_params
+from ptydask.driver import comparability
+from ptydask.errors import MissingDependency, StoreError, UsageError, shorten
+from ptydask.ranking import best_of, why_none_is_best
+from ptydask.space import tunables
+from ptydask.store import reader
+from ptydask.store.reader import Results
+
+_MOST = 5
+"""So many settings that differ are named."""
+_EXPECTED = ("init_params.meas_params", "init_params.random_seed")
+"""Settings that may differ: the data, of which more is said elsewhere, and the seed."""
+
+
+def compare_studies(paths: Iterable[str | os.PathLike[str]]) -> StudyComparison:
+    """The best trials of the studies in these results files, finished or running, each file once.
+
+    Files that cannot be read are in ``unreadable``. Raises StoreError where none can, that of the first, and UsageError
+    where none is named.
+    """
+    studies: list[StudyBest] = []
+    errors: dict[Path, StoreError] = {}
+    for path in dict.fromkeys(Path(path).expanduser().absolute() for path in paths):
+        try:
+            studies.append(read_study_best(path))
+        except StoreError as error:
+            errors[path] = error
+    if not studies:
+        raise next(iter(errors.values()), UsageError("compare: name the results files, two or more"))
+    unreadable = {str(path): str(error) for path, error in errors.items()}
+    return StudyComparison(tuple(studies), unreadable, tuple(differing_settings(studies)))
+
+
+def read_study_best(path: Path) -> StudyBest:
+    """The best trial in a results file. Raises StoreError where it cannot be read."""
+    with reader.open(path) as results:
+        latest = _best_of_results(path, results)
+        if latest.best is not None:
+            return latest
+        for name in reversed(results.stage_names()[:-1]):
+            with results.stage(name) as stage:
+                earlier = _best_of_results(path, stage)
+            if earlier.best is not None:
+                return earlier
+        return latest
+
+
+def _best_of_results(path: Path, results: Results) -> StudyBest:
+    records, meta = results.records(), results.meta
+    best = best_of(records, meta.direction)
+    problem = "" if best is not None else why_none_is_best(meta.metric, len(records))
+    return StudyBest(path, meta, len(records), best, read_confirmation(results), problem)
+
+
+def differing_settings(studies: Sequence[StudyBest]) -> list[str]:
+    """Settings that decide a trial's result and are not alike in all studies: ``KEY 20 (a.h5), 50 (b.h5)``.
+
+    Of those with a best trial. What one of them tunes, its data and its seed are not among them.
+    """
+    done = [study for study in studies if study.best is not None and json_object(study.meta.config_json)]
+    if len({study.meta.engine for study in done}) != 1:
+        return []
+    tuned = {name for study in done for name in study.tuned}
+    configs = [_essential_settings(study, tuned) for study in done]
+    changes: dict[str, dict[int, object]] = {}
+    for place, config in enumerate(configs[1:], 1):
+        for key, before, now in comparability.changed_settings(configs[0], config):
+            if not key.startswith(_EXPECTED):
+                changes.setdefault(key, {0: before})[place] = now
+    texts = [_setting_text(key, values, done) for key, values in changes.items()]
+    return texts if len(texts) <= _MOST else [*texts[:_MOST], f"and {len(texts) - _MOST} more"]
+
+
+def _essential_settings(study: StudyBest, tuned: Iterable[str]) -> Mapping[str, Any]:
+    """The part of a study's configuration that decides a trial's result: the engine knows which does."""
+    config: Mapping[str, Any] = json_object(study.meta.config_json)
+    if study.meta.engine == "ptyrad":
+        config = own_params.without_values(config, [name for name in tuned if name in tunables.PARAMETERS])
+    with suppress(UsageError, MissingDependency, LookupError, AttributeError, TypeError):
+        config = engines.get(study.meta.engine).essential(config)
+    return config
+
+
+def _setting_text(key: str, values: Mapping[int, object], studies: Sequence[StudyBest]) -> str:
+    """``values`` by the place of the study; one that has none has that of the first."""
+    files: dict[str, list[str]] = {}
+    for place, study in enumerate(studies):
+        value = values.get(place, values[0])
+        text = "nothing" if type(value) is object else shorten(value, 40)  # what stands for a key that is not there
+        files.setdefault(text, []).append(study.file)
+    return f"{key} {grouped_text(files)}"
