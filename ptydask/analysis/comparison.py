@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ptydask.analysis import sweep
 from ptydask.analysis.data import json_object, search_space
@@ -241,6 +242,15 @@ class StudyComparison:
         pd = import_optional("pandas", "tables need", "analysis")
         rows = [flat_row(study) for study in self.studies]
         return pd.DataFrame(rows, columns=flat_columns(self)).set_index("file")
+
+    def report(self, path: str | os.PathLike[str], *, scale: Literal["common", "each"] = "common") -> Path:
+        """Write a web page with the table and the images of the best trials, for any browser, offline; returns it.
+
+        ``scale``: one grey scale for all images, or each its own. Raises UsageError for a name that is no page's.
+        """
+        from ptydask.analysis.report import comparison_page
+
+        return comparison_page.write(self, Path(path).expanduser(), scale=scale)
 
     def __repr__(self) -> str:
         cells = [self.columns, *self.rows()]

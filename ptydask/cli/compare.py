@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptydask.cli import arguments, formats
+from ptydask.formatting import size_text
 
 _MORE = """\
 formats:
@@ -26,7 +27,10 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.h5", help="results files, of running studies too")
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: table")
-    parser.set_defaults(handler=run_compare)
+    parser.add_argument("-o", "--output", type=Path, metavar="NAME.html", help="also a web page with their images")
+    scale = "grey scale of the images: one for all (default), or each its own"
+    parser.add_argument("--scale", choices=("common", "each"), default="common", help=scale)
+    parser.set_defaults(handler=run_compare, elsewhere="place with -o NAME.html")
 
 
 def run_compare(args: argparse.Namespace) -> int:
@@ -34,6 +38,10 @@ def run_compare(args: argparse.Namespace) -> int:
     from ptydask import comparing
     from ptydask.analysis import comparison
 
+    if args.output is not None:
+        from ptydask.analysis.report import comparison_page
+
+        comparison_page.check_page_name(args.output)
     compared = comparing.compare_studies(args.files)
     for why in compared.unreadable.values():
         formats.print_stderr(why)
@@ -52,4 +60,7 @@ def run_compare(args: argparse.Namespace) -> int:
     if args.format != "table":
         for note in compared.notes():
             formats.print_stderr(note)
+    if args.output is not None:
+        compared.report(args.output, scale=args.scale)
+        formats.print_stderr(f"{args.output}: {size_text(args.output.stat().st_size)}; open it in any browser")
     return 1 if compared.unreadable or len(compared.with_best) < len(compared.studies) else 0
