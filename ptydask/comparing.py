@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ptydask.analysis.data import json_object, read_confirmation
 from ptydask.config.ptyrad import own_params
 from ptydask.driver import comparability
 from ptydask.errors import MissingDependency, StoreError, UsageError, shorten
+from ptydask.model import Optimum
 from ptydask.ranking import best_of, why_none_is_best
 from ptydask.space import tunables
 from ptydask.store import reader
@@ -61,27 +62,47 @@ def read_study_best(path: Path) -> StudyBest:
 def _best_of_results(path: Path, results: Results) -> StudyBest:
     records, meta = results.records(), results.meta
     best = best_of(records, meta.direction)
-    problem = "" if best is not None else why_none_is_best(meta.metric, len(records))
-    return StudyBest(path, meta, len(records), best, read_confirmation(results), problem)
+    if best is None:
+        return StudyBest(path, meta, len(records), None, problem=why_none_is_best(meta.metric, len(records)))
+    tuned = results.tuned_before()
+    with results.stage(tuned) if tuned else nullcontext(results) as searched:
+        optimum, texts = _locate_optimum(searched)
+    return StudyBest(path, meta, len(records), best, read_confirmation(results), optimum, texts)
+
+
+def _locate_optimum(results: Results) -> tuple[Optimum | None, Mapping[str, str]]:
+    """Where the optimum is by the slopes, and in words; nothing is imported where no trial has any."""
+    records = results.records()
+    if not any(record.gradient for record in records):
+        return None, {}
+    from ptydask.analysis.optimum import locate_study_optimum, optimum_texts
+
+    optimum = locate_study_optimum(records, results.meta)
+    return optimum, {} if optimum is None else optimum_texts(optimum, results.meta)
 
 
 def differing_settings(studies: Sequence[StudyBest]) -> list[str]:
     """Settings that decide a trial's result and are not alike in all studies: ``KEY 20 (a.h5), 50 (b.h5)``.
 
-    Of those with a best trial. What one of them tunes, its data and its seed are not among them.
+    Of those with a best trial, by engine. What one of them tunes, its data and its seed are not among them.
     """
-    done = [study for study in studies if study.best is not None and json_object(study.meta.config_json)]
-    if len({study.meta.engine for study in done}) != 1:
-        return []
-    tuned = {name for study in done for name in study.tuned}
-    configs = [_essential_settings(study, tuned) for study in done]
+    by_engine: dict[str, list[StudyBest]] = {}
+    for study in studies:
+        if study.best is not None and json_object(study.meta.config_json):
+            by_engine.setdefault(study.meta.engine, []).append(study)
+    texts = [text for group in by_engine.values() for text in _differing_in_group(group)]
+    return texts if len(texts) <= _MOST else [*texts[:_MOST], f"and {len(texts) - _MOST} more"]
+
+
+def _differing_in_group(studies: Sequence[StudyBest]) -> list[str]:
+    tuned = {name for study in studies for name in study.tuned}
+    first, *others = [_essential_settings(study, tuned) for study in studies]
     changes: dict[str, dict[int, object]] = {}
-    for place, config in enumerate(configs[1:], 1):
-        for key, before, now in comparability.changed_settings(configs[0], config):
+    for place, config in enumerate(others, 1):
+        for key, before, now in comparability.changed_settings(first, config):
             if not key.startswith(_EXPECTED):
                 changes.setdefault(key, {0: before})[place] = now
-    texts = [_setting_text(key, values, done) for key, values in changes.items()]
-    return texts if len(texts) <= _MOST else [*texts[:_MOST], f"and {len(texts) - _MOST} more"]
+    return [_setting_text(key, values, studies) for key, values in changes.items()]
 
 
 def _essential_settings(study: StudyBest, tuned: Iterable[str]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from ptydask.analysis.data import json_object, search_space
 from ptydask.analysis.stages import all_values, whole_name
 from ptydask.errors import import_optional
 from ptydask.formatting import NOTHING, error_text, from_here, printable_text, value_text
-from ptydask.model import Scalar, StudyMeta, TrialRecord
+from ptydask.model import Optimum, Scalar, StudyMeta, TrialRecord
 from ptydask.ranking import best_of
 from ptydask.space import tunables
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ptydask.analysis.confirmation import Confirmation
 
-_PARTS = ("confirmed.", "params.", "metrics.")
+_PARTS = ("confirmed.", "params.", "metrics.", "optimum.", "deviation.")
 NOT_TUNED = "in parentheses: not tuned there, the file's own value"
 """What a table says of a value between parentheses."""
 
@@ -40,6 +40,11 @@ class StudyBest:
     """Recorded in its stage, whatever became of them."""
     best: TrialRecord | None
     confirmation: Confirmation | None = None
+    optimum: Optimum | None = None
+    """Where the error has its optimum by the slopes; None without slopes. After a final reconstruction, that of the
+    stage before it."""
+    optimum_texts: Mapping[str, str] = field(default_factory=dict)
+    """The same for a person, by parameter."""
     problem: str = ""
     """Why there is no best trial."""
 
@@ -101,6 +106,19 @@ class StudyBest:
         known = self.best is not None and self.confirmation is not None
         return self.confirmation.mean_text(self.best.number) if known else ""  # type: ignore[union-attr]
 
+    @property
+    def better_by_mean_text(self) -> str:
+        """That another trial is the best with other seeds; else empty."""
+        from ptydask.analysis.confirmation import better_by_mean_text
+
+        return "" if self.confirmation is None else better_by_mean_text(self.confirmation)
+
+    @property
+    def optimum_text(self) -> str:
+        """``optimum by the slopes: scale 1.0387 +- 0.0012``; empty without slopes."""
+        pairs = ", ".join(f"{printable_text(name)} {text}" for name, text in self.optimum_texts.items())
+        return f"optimum by the slopes: {pairs}" if pairs else ""
+
     def to_object(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         best = self.best
@@ -117,6 +135,8 @@ class StudyBest:
             "confirmed": self.confirmed or None,
             "values": self.values,
             "tuned": list(self.tuned),
+            "optimum": {} if self.optimum is None else dict(self.optimum.center),
+            "deviation": {} if self.optimum is None else dict(self.optimum.deviation),
             "metrics": {} if best is None else dict(best.metrics),
             "data": self.data or None,
             "data_sha256": self.data_sha256 or None,
@@ -170,6 +190,8 @@ class StudyComparison:
                 f"best {printable_text(self.best.meta.metric)}: {self.best.file}, trial {self.best.best.number}"
             )
         notes += self.obstacles
+        for study in self.with_best:
+            notes += [f"{study.file}: {text}" for text in (study.optimum_text, study.better_by_mean_text) if text]
         tuned: dict[str, list[str]] = {}
         for study in self.studies:
             tuned.setdefault(", ".join(sorted(study.tuned)) or "nothing", []).append(study.file)
@@ -223,7 +245,14 @@ class StudyComparison:
             "confirmed": study.confirmed_text,
         }
         texts = [cells[name] for name in self._facts] + [self._value_text(study, name) for name in self.parameters]
-        return tuple(printable_text(text) or NOTHING for text in [*texts, *([Path(study.data).name] * self._has_data)])
+        texts += [self._data_text(study)] if self._has_data else []
+        return tuple(printable_text(text) or NOTHING for text in texts)
+
+    def _data_text(self, study: StudyBest) -> str:
+        """The data's file name; its path where files of one name are several."""
+        name = Path(study.data).name
+        same = {other.data for other in self.studies if Path(other.data).name == name}
+        return name if len(same) == 1 else from_here(Path(study.data))
 
     def _is_own(self, study: StudyBest, parameter: str) -> bool:
         """Whether the study has the file's own value of a parameter that it does not tune."""
@@ -273,8 +302,7 @@ def find_obstacles(studies: Sequence[StudyBest], differences: Sequence[str] = ()
     """Why errors of these studies do not say which did better, one sentence each; ``differences`` are of settings."""
     questions: tuple[tuple[str, Callable[[StudyBest], str]], ...] = (
         ("engines", lambda study: study.meta.engine),
-        ("metrics", lambda study: study.meta.metric),
-        ("goals", lambda study: study.meta.direction),
+        ("metrics", lambda study: study.meta.metric and f"{study.meta.direction}d {study.meta.metric}"),
         ("data", _data_identity),
         ("held-out data", _held_out_text),
     )
@@ -284,14 +312,14 @@ def find_obstacles(studies: Sequence[StudyBest], differences: Sequence[str] = ()
         for study in studies:
             files.setdefault(answer(study), []).append(study.file)
         if len(files) > 1:
-            sentences.append(f"errors are not compared, other {what}: {grouped_text(files)}")
+            sentences.append(f"errors do not compare, of other {what}: {grouped_text(files)}")
     if differences:
-        sentences.append(f"errors are not compared, other settings: {'; '.join(differences)}")
+        sentences.append(f"errors do not compare, of other settings: {'; '.join(differences)}")
     return sentences
 
 
 def grouped_text(files: Mapping[str, Sequence[str]]) -> str:
-    """``loss (a.h5, b.h5), contrast (c.h5)``."""
+    """``minimized loss (a.h5, b.h5), maximized contrast (c.h5)``."""
     return ", ".join(f"{printable_text(text) or 'none'} ({', '.join(names)})" for text, names in files.items())
 
 
@@ -322,6 +350,7 @@ def flat_row(study: StudyBest) -> dict[str, Any]:
     """A study as one row, for CSV: ``confirmed.mean``, ``params.NAME``, ``metrics.NAME``; ``tuned`` has blanks."""
     flat = study.to_object()
     confirmed = {name: value for name, value in (flat.pop("confirmed") or {}).items() if name != "metrics"}
-    parts = zip(_PARTS, (confirmed, flat.pop("values"), flat.pop("metrics")), strict=True)
+    others = (flat.pop(name) for name in ("values", "metrics", "optimum", "deviation"))
+    parts = zip(_PARTS, (confirmed, *others), strict=True)
     flat["tuned"] = " ".join(flat["tuned"])
     return flat | {f"{part}{name}": value for part, values in parts for name, value in values.items()}
