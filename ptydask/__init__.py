@@ -42,7 +42,7 @@ def open(path: str | os.PathLike[str], stage: str | None = None) -> StudyResults
     return study
 
 
-def compare(paths: Iterable[str | os.PathLike[str]]) -> StudyComparison:
+def compare(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> StudyComparison:
     """The best trials of several results files side by side; it shows itself as a table, ``table()`` is for pandas.
 
     A file that cannot be read is in ``unreadable``, with the reason. Raises StoreError where none can be read.

@@ -26,7 +26,7 @@ _EXPECTED = ("init_params.meas_params", "init_params.random_seed")
 """Settings that may differ: the data, of which more is said elsewhere, and the seed."""
 
 
-def compare_studies(paths: Iterable[str | os.PathLike[str]]) -> StudyComparison:
+def compare_studies(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> StudyComparison:
     """The best trials of the studies in these results files, finished or running, each file once.
 
     Files that cannot be read are in ``unreadable``. Raises StoreError where none can, that of the first, and UsageError
@@ -34,7 +34,8 @@ def compare_studies(paths: Iterable[str | os.PathLike[str]]) -> StudyComparison:
     """
     studies: list[StudyBest] = []
     errors: dict[Path, StoreError] = {}
-    for path in dict.fromkeys(Path(path).expanduser().absolute() for path in paths):
+    named = [paths] if isinstance(paths, str | os.PathLike) else paths
+    for path in dict.fromkeys(Path(path).expanduser().absolute() for path in named):
         try:
             studies.append(read_study_best(path))
         except StoreError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import confirmation_cases
+import h5py
 import pytest
 import staged_store_cases
 import store_cases
@@ -95,6 +96,11 @@ def test_the_best_is_named_where_errors_compare(direction: str, best: str) -> No
     assert any(note.startswith(f"best loss: {best}") for note in compared.notes())
 
 
+def test_equal_errors_are_both_the_best() -> None:
+    [note] = compare(study(), study("b.h5"), study("c.h5", 0.9)).notes()
+    assert note == "best loss: a.h5, trial 1, b.h5, trial 1 (equal)"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -140,11 +146,11 @@ def test_many_settings_are_counted() -> None:
     assert texts[-1] == "and 4 more"
 
 
-@pytest.mark.parametrize("broken", ["", "[1]", "{"])
+@pytest.mark.parametrize("broken", ["", "[1]", "{", '{"init_params": [1]}', '{"init_params": {"meas_params": 3}}'])
 def test_a_study_without_its_configuration_is_compared_all_the_same(broken: str) -> None:
-    odd = study("b.h5", config_json=broken)
-    assert differing_settings([study(), odd]) == []
-    assert compare(study(), odd).rows()[1][0] == "b.h5"
+    odd = study("b.h5", config_json=broken, provenance={})
+    differing_settings([study(), odd])
+    assert compare(study(), odd).rows()[1][-1] == "-"
 
 
 def test_a_parameter_that_is_not_tuned_has_the_files_own_value() -> None:
@@ -225,6 +231,36 @@ def test_where_none_can_be_read_the_first_is_named(folder: Path, call: Call) -> 
         ptydask.compare([folder / "gone.h5"])
     with pytest.raises(UsageError, match="results files"):
         ptydask.compare([])
+
+
+@pytest.mark.parametrize("kind", ["folder", "empty", "data"])
+def test_what_is_no_results_file_is_unreadable(folder: Path, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.h5"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    else:
+        with h5py.File(path, "w") as file:
+            file["patterns"] = [1.0]
+    compared = compare_studies([path, folder / "a.h5"])
+    assert [study.path.name for study in compared.studies] == ["a.h5"]
+    assert list(compared.unreadable) == [str(path)]
+
+
+def test_a_damaged_image_costs_no_other_its_place(folder: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.h5"
+    damaged.write_bytes((folder / "a.h5").read_bytes())
+    with h5py.File(damaged, "r+") as file:
+        del file[f"{store_cases.meta().name}/trials/000001"]
+    compared = compare_studies([damaged, folder / "b.h5"])
+    images = read_study_images(compared.studies)
+    assert images.sheet is not None
+    assert list(images.lost) == [compared.studies[0].file]
+
+
+def test_one_file_needs_no_list(folder: Path) -> None:
+    assert len(ptydask.compare(folder / "a.h5").studies) == len(ptydask.compare(str(folder / "a.h5")).studies) == 1
 
 
 def test_a_file_named_twice_has_one_row(folder: Path) -> None:

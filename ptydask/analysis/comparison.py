@@ -86,8 +86,10 @@ class StudyBest:
         """The file of the measurements; empty where the study has none, or does not say."""
         if known := self.meta.provenance.get("data"):
             return str(known)
-        measured = (json_object(self.meta.config_json).get("init_params") or {}).get("meas_params") or {}
-        return str(measured.get("path") or "") if isinstance(measured, Mapping) else ""
+        value: Any = json_object(self.meta.config_json)
+        for key in ("init_params", "meas_params", "path"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value if isinstance(value, str) else ""
 
     @property
     def data_sha256(self) -> str:
@@ -186,9 +188,10 @@ class StudyComparison:
         """What a reader of the table has to know, one sentence each."""
         notes = [f"{study.file}: {study.problem}" for study in self.studies if study.problem]
         if self.best is not None and self.best.best is not None:
-            notes.append(
-                f"best {printable_text(self.best.meta.metric)}: {self.best.file}, trial {self.best.best.number}"
-            )
+            error = self.best.best.error
+            top = [s for s in self.with_best if s.best is not None and s.best.error == error]
+            files = ", ".join(f"{study.file}, trial {study.best.number}" for study in top if study.best is not None)
+            notes.append(f"best {printable_text(self.best.meta.metric)}: {files}{' (equal)' if len(top) > 1 else ''}")
         notes += self.obstacles
         for study in self.with_best:
             notes += [f"{study.file}: {text}" for text in (study.optimum_text, study.better_by_mean_text) if text]

@@ -41,12 +41,13 @@ def read_study_images(studies: Sequence[StudyBest], what: PictureKind = "phase")
         try:
             with reader.open(study.path, study.meta.stage) as results:
                 sheet = trial_images.read(results, [study.best], what=what, pixels=pixels)
+                none = trial_images.why_no_images(results)
         except StoreError as error:
             lost[study.file] = str(error)
             continue
         cells += [_name_cell(cell, study) for cell in sheet.pictures]
         if not sheet.pictures:
-            lost[study.file] = f"trial {study.best.number}: {sheet.lost.get(study.best.number, 'has none')}"
+            lost[study.file] = none or f"trial {study.best.number}: {sheet.lost.get(study.best.number, 'has none')}"
     if not cells:
         return StudySheet(None, lost)
     meta = replace(studies[0].meta, name=counted(len(cells), "study").replace("studys", "studies"))
