@@ -178,6 +178,26 @@ def test_the_mean_with_other_seeds_has_a_column() -> None:
     assert compared.studies[0].to_object()["confirmed"]["n"] == 2
 
 
+@pytest.mark.parametrize(("direction", "best"), [("minimize", "b.h5"), ("maximize", "a.h5")])
+def test_the_best_by_means_is_said_where_it_is_another(direction: Any, best: str) -> None:
+    errors = {"a.h5": (0.5, [0.7, 0.72]), "b.h5": (0.6, [0.61, 0.62])}
+    studies = [
+        study(name, error, direction=direction, confirmation=confirmation_cases.confirm({1: values}, (), direction))
+        for name, (error, values) in errors.items()
+    ]
+    compared = compare(*studies)
+    assert compared.best is not None
+    assert compared.best_by_mean is not None
+    assert compared.best_by_mean.file == best
+    assert compared.best.file != best
+    assert any(f"with other seeds {best} is the best" in note for note in compared.notes())
+
+
+def test_means_are_not_compared_with_single_errors() -> None:
+    compared = compare(study(confirmation=confirmation_cases.confirm({1: [0.7]})), study("b.h5", 0.6))
+    assert compared.best_by_mean is None
+
+
 def test_files_of_one_name_have_their_paths() -> None:
     other = study("b.h5", provenance={"data": "/data/two/scan.h5", "data_sha256": "bb"})
     assert [row[-1] for row in compare(study(), other).rows()] == ["/data/one/scan.h5", "/data/two/scan.h5"]
@@ -261,6 +281,18 @@ def test_a_damaged_image_costs_no_other_its_place(folder: Path, tmp_path: Path) 
 
 def test_one_file_needs_no_list(folder: Path) -> None:
     assert len(ptydask.compare(folder / "a.h5").studies) == len(ptydask.compare(str(folder / "a.h5")).studies) == 1
+
+
+def test_a_stopped_study_and_old_formats_are_compared(tmp_path: Path) -> None:
+    stopped = store_cases.stopped(tmp_path / "stopped.h5", range(3), provenance=DATA)
+    fixtures = Path(__file__).parent / "fixtures"
+    old = [fixtures / f"format-{n}-{kind}.h5" for n in (1, 2) for kind in ("index", "packed")]
+    compared = compare_studies([stopped, *old])
+    assert not compared.unreadable
+    assert len(compared.with_best) == 5
+    images = read_study_images(compared.studies)
+    assert images.sheet is not None
+    assert len(images.sheet.pictures) + len(images.lost) == 5
 
 
 def test_a_file_named_twice_has_one_row(folder: Path) -> None:

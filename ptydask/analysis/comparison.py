@@ -184,6 +184,18 @@ class StudyComparison:
         top = best_of([study.best for study in self.with_best if study.best], self.with_best[0].meta.direction)
         return next((study for study in self.with_best if study.best is top), None)
 
+    @property
+    def best_by_mean(self) -> StudyBest | None:
+        """The study whose best trial has the best mean with other seeds; None where errors do not compare.
+
+        And where a study's best trial was not repeated.
+        """
+        means = {study.file: study.confirmed.get("mean") for study in self.with_best}
+        if self.best is None or None in means.values():
+            return None
+        sign = 1 if self.best.meta.direction == "minimize" else -1
+        return min(self.with_best, key=lambda study: sign * (means[study.file] or 0.0))
+
     def notes(self) -> list[str]:
         """What a reader of the table has to know, one sentence each."""
         notes = [f"{study.file}: {study.problem}" for study in self.studies if study.problem]
@@ -192,6 +204,8 @@ class StudyComparison:
             top = [s for s in self.with_best if s.best is not None and s.best.error == error]
             files = ", ".join(f"{study.file}, trial {study.best.number}" for study in top if study.best is not None)
             notes.append(f"best {printable_text(self.best.meta.metric)}: {files}{' (equal)' if len(top) > 1 else ''}")
+        if self.best_by_mean is not None and self.best_by_mean is not self.best:
+            notes.append(f"with other seeds {self.best_by_mean.file} is the best: {self.best_by_mean.confirmed_text}")
         notes += self.obstacles
         for study in self.with_best:
             notes += [f"{study.file}: {text}" for text in (study.optimum_text, study.better_by_mean_text) if text]
