@@ -9,15 +9,16 @@ TYPE_CHECKING = (
     False  # programs import this module to report: importing typing would take four times as long as it does
 )
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from ptydask.analysis.comparison import StudyComparison
     from ptydask.analysis.results import StudyResults
     from ptydask.api import confirm, run, validate
     from ptydask.reconstructed_trial import ReconstructedTrial
 
 __version__ = "0.1.0"
-__all__ = ["Pruned", "ReconstructedTrial", "__version__", "confirm", "open", "report", "run", "validate"]
+__all__ = ["Pruned", "ReconstructedTrial", "__version__", "compare", "confirm", "open", "report", "run", "validate"]
 
 
 class Pruned(BaseException):
@@ -39,6 +40,17 @@ def open(path: str | os.PathLike[str], stage: str | None = None) -> StudyResults
     results = importlib.import_module("ptydask.analysis.results")
     study: StudyResults = results.StudyResults(path, stage)
     return study
+
+
+def compare(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> StudyComparison:
+    """The best trials of several results files side by side; it shows itself as a table, ``table()`` is for pandas.
+
+    A file that cannot be read is in ``unreadable``, with the reason. Raises StoreError where none can be read.
+
+    >>> print(ptydask.compare(["a.h5", "b.h5"]))  # doctest: +SKIP
+    """
+    compared: StudyComparison = importlib.import_module("ptydask.comparing").compare_studies(paths)
+    return compared
 
 
 def report(step: int | None = None, metrics: Mapping[str, float] | None = None, /, **more: float) -> None:

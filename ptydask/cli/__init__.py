@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from ptydask import __version__
 from ptydask.cli import (
+    compare,
     confirm,
     dashboard,
     export,
@@ -89,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         profile,
         inspect,
         next_study,
+        compare,
         report,
         pictures,
         dashboard,

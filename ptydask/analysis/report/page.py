@@ -35,7 +35,7 @@ def render(data: Mapping[str, Any], plots: Sequence[Mapping[str, str]], *, sourc
     first. They cannot end their element: every ``<`` is written ``\\u003c``. Only the page's own script runs: the
     policy names it by its hash.
     """
-    script = "\n".join(map(_read_asset, _SCRIPTS))
+    script = "\n".join(map(read_asset, _SCRIPTS))
     about = {
         "source": source,
         "paste": shell_path(source),
@@ -43,24 +43,27 @@ def render(data: Mapping[str, Any], plots: Sequence[Mapping[str, str]], *, sourc
         "version": __version__,
     }
     blocks = {**data, "about": about}
-    return Template(_read_asset("page.html")).substitute(
+    return Template(read_asset("page.html")).substitute(
         title=html.escape(f"{data['study']['name']} - ptydask"),
-        policy=_content_security_policy(script),
-        css=_read_asset("page.css"),
+        policy=content_security_policy(script),
+        css=read_asset("page.css"),
         js=script,
         plots="\n".join(map(_figure_html, plots)) or '<p class="empty">There is nothing to draw so far.</p>',
         data="\n".join(_json_block(name, value) for name, value in blocks.items()),
     )
 
 
-def _read_asset(name: str) -> str:
+def read_asset(name: str) -> str:
+    """One of the files that pages are made of."""
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _content_security_policy(script: str) -> str:
-    """Nothing from anywhere: pictures within the page, styles, and this one script."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    rules = ("default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", f"script-src 'sha256-{digest}'")
+def content_security_policy(script: str = "") -> str:
+    """Nothing from anywhere: pictures within the page, styles, and this one script, where there is one."""
+    rules = ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'"]
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+        rules.append(f"script-src 'sha256-{digest}'")
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
