@@ -28,6 +28,7 @@ PAGES = [
     "docs/sweeps.md",
     "docs/clusters.md",
     "docs/after-the-run.md",
+    "docs/compare.md",
     "docs/confirm.md",
     "docs/python.md",
     "docs/own-metrics.md",
@@ -36,6 +37,7 @@ PAGES = [
 STUDY = ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]
 BEFORE = {
     "docs/after-the-run.md": STUDY,
+    "docs/compare.md": STUDY,
     "docs/confirm.md": STUDY,
     "docs/metrics.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 4"],
     "docs/fourier-ring.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 2"],
