@@ -12,7 +12,8 @@ from store_cases import meta, record
 from test_earlier import earlier, first, plan
 
 from ptydask.distributions import Distribution, FloatRange
-from ptydask.driver.earlier import EarlierStudy, explain_others, select_same_microscope, start_from
+from ptydask.driver.earlier import EarlierStudy, explain_others, read_studies, select_same_microscope
+from ptydask.driver.earlier_points import start_from
 from ptydask.lineage import StageLineage
 from ptydask.model import OWN_VALUES, Point, Scalar, StudyPlan
 
@@ -139,6 +140,14 @@ def test_settings_that_are_not_known(text: str) -> None:
     assert select_same_microscope(next_plan(), [unknown]) == ()
     assert len(explain_others(next_plan(), [unknown])) == 1
     assert first(start_from(next_plan(), [unknown])) == [("from last.h5, trial 0", BEST)]
+
+
+def test_a_study_that_could_not_be_read(tmp_path: Path) -> None:
+    """As one of a queue that has no completed trial."""
+    (failed,) = read_studies([tmp_path / "none.h5"])
+    assert select_same_microscope(next_plan(), [failed]) == ()
+    (line,) = explain_others(next_plan(), [failed])
+    assert line.count("none.h5") == 2
 
 
 SWEEP: dict[str, Any] = {

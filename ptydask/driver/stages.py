@@ -17,7 +17,7 @@ from ptydask.distributions import Distribution
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.cost import StageCost, estimate_stages
-from ptydask.driver.earlier import start_from
+from ptydask.driver.earlier_points import start_from
 from ptydask.driver.execute import Watcher, run_and_pack
 from ptydask.driver.prepare import (
     ChosenSite,
