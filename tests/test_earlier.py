@@ -435,6 +435,19 @@ def test_cma_es_on_workers(ptydask: Ptydask, toy_params: Params, tmp_path: Path)
     assert sum(value < 0 for value in own) >= 7
 
 
+def test_validated(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
+    """As the run will have it, in stages too: with the points, or refused."""
+    last = packed(tmp_path / "last.h5", [record(0, params=at(1.04, -1.5))])
+    done = ptydask("validate", toy_params(), "--engine", "toy", "--from", last)
+    assert (done.returncode, "last.h5, trial 0: scale=1.04 rotation=-1.5" in done.stderr) == (0, True)
+    taken = package.validate(toy_params(), engine="toy", earlier=last)
+    assert taken.points[0].origin == "from last.h5, trial 0"
+    in_stages = package.validate(write_staged(toy_params), engine="toy", earlier=[last])
+    assert any("last.h5 was run with" in notice for notice in in_stages.notices)
+    with pytest.raises(UnusableResults):
+        package.validate(toy_params(), engine="toy", earlier=tmp_path / "none.h5")
+
+
 @pytest.mark.parametrize("value", [3, [3], [None]])
 def test_from_python_no_path(value: Any, toy_params: Params) -> None:
     with pytest.raises(ConfigError, match="earlier"):
