@@ -3,8 +3,8 @@
     python benchmarks/earlier.py demo affine2 --seeds 3
     python benchmarks/earlier.py geometry7 --specimen other       tilts and slice thickness of the second are others
 
-The first study is run as with --until-settled, and ends with at most ``--trials`` trials. The second data set is of the
-same scan, aberrations and dose, with other vacancies and other noise (``--specimen other``: tilts and thickness as
+The first study is run until it is settled and was at the truth, or has ``--trials`` trials. The second data set is of
+the same scan, aberrations and dose, with other vacancies and other noise (``--specimen other``: tilts and thickness as
 well). Of it there are two studies, with the first one's results and without; both end at the truth, or are cut off. A
 study's seed decides what the sampler draws.
 
@@ -14,10 +14,12 @@ At the truth, iterations, and what a replay is: see search.py. Whatever was reco
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from search_courses import Reconstructions
 from search_problems import CACHE, PROBLEMS, Problem
@@ -62,11 +64,8 @@ def main() -> None:
     print(f"{'data':<12}{'specimen':<10}{'first':>7}{'--from':>8}{'alone':>7}{'of first':>10}{'of alone':>10}  each")
     for name in args.problems:
         rows = list(measure_problem(PROBLEMS[name], args.specimen, args.seeds, args.workers, args.trials))
-        first, following, alone = (
-            [cut if value is None else value for value, cut in zip(column, [10**6] * len(rows), strict=True)]
-            for column in zip(*((row.first, row.following, row.alone) for row in rows), strict=True)
-        )
-        middle = [median(column) for column in (first, following, alone)]
+        columns = ([row.first for row in rows], [row.following for row in rows], [row.alone for row in rows])
+        middle = [median(math.inf if value is None else value for value in column) for column in columns]
         each = "; ".join(f"{row.first} {row.following} {row.alone}" for row in rows)
         print(f"{name:<12}{args.specimen:<10}{middle[0]:>7.0f}{middle[1]:>8.0f}{middle[2]:>7.0f}"
               f"{middle[1] / middle[0]:>10.2f}{middle[1] / middle[2]:>10.2f}  {each}", flush=True)  # fmt: skip
@@ -78,10 +77,10 @@ def measure_problem(problem: Problem, specimen: str, seeds: int, workers: int, t
     plan, next_plan = replace(problem.plan(), until_settled=True), following.plan()
     source, next_source = Reconstructions(problem, plan), Reconstructions(following, next_plan)
     for seed in range(seeds):
-        options = {"seed": seed, "workers": workers, "trials": trials}
+        options: dict[str, Any] = {"seed": seed, "workers": workers, "trials": trials}
 
         def is_over(study: Study) -> bool:
-            return settled_optimum(study.records, plan) is not None
+            return study.found(problem, plan) is not None and settled_optimum(study.records, plan) is not None
 
         before = replay_study(problem, plan, source, SEARCHES["auto"], over=is_over, **options)
         begun = start_from(next_plan, [earlier_study(plan, before)])
