@@ -23,7 +23,7 @@ from typing import Any
 
 from search_courses import Reconstructions
 from search_problems import CACHE, PROBLEMS, Problem
-from search_replay import SEARCHES, Study, replay_study
+from search_replay import SEARCHES, Courses, Study, replay_study
 
 from ptydask import demo
 from ptydask.demo import geometry
@@ -71,25 +71,40 @@ def main() -> None:
               f"{middle[1] / middle[0]:>10.2f}{middle[1] / middle[2]:>10.2f}  {each}", flush=True)  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A data set, the plan of its study, and what reconstructions of it give."""
+
+    problem: Problem
+    plan: StudyPlan
+    courses: Courses
+
+    def iterations(self, study: Study) -> float | None:
+        """Until the study's best trial was at the truth."""
+        best = study.found(self.problem, self.plan)
+        return None if best is None else best.spent
+
+
 def measure_problem(problem: Problem, specimen: str, seeds: int, workers: int, trials: int) -> Iterator[Row]:
     """One row a seed."""
-    following = second_problem(problem, specimen)
-    plan, next_plan = replace(problem.plan(), until_settled=True), following.plan()
-    source, next_source = Reconstructions(problem, plan), Reconstructions(following, next_plan)
+    problems = problem, second_problem(problem, specimen)
+    first, second = (DataSet(each, plan := each.plan(), Reconstructions(each, plan)) for each in problems)
     for seed in range(seeds):
-        options: dict[str, Any] = {"seed": seed, "workers": workers, "trials": trials}
+        yield measure_seed(first, second, seed=seed, workers=workers, trials=trials)
 
-        def is_over(study: Study) -> bool:
-            return study.found(problem, plan) is not None and settled_optimum(study.records, plan) is not None
 
-        before = replay_study(problem, plan, source, SEARCHES["auto"], over=is_over, **options)
-        begun = start_from(next_plan, [earlier_study(plan, before)])
-        most = float(trials * problem.iterations)
-        spent = [_iterations(problem, before, plan)]
-        for of in (begun, next_plan):
-            study = replay_study(following, of, next_source, SEARCHES["auto"], most=most, **options)
-            spent.append(_iterations(following, study, next_plan))
-        yield Row(*spent)
+def measure_seed(first: DataSet, second: DataSet, **options: Any) -> Row:
+    """The first study, and the two of the second data set."""
+    settling = replace(first.plan, until_settled=True)
+
+    def is_over(study: Study) -> bool:
+        return first.iterations(study) is not None and settled_optimum(study.records, settling) is not None
+
+    search, most = SEARCHES["auto"], float(options["trials"] * second.problem.iterations)
+    before = replay_study(first.problem, first.plan, first.courses, search, over=is_over, **options)
+    plans = start_from(second.plan, [earlier_study(first.plan, before)]), second.plan
+    after = (replay_study(second.problem, plan, second.courses, search, most=most, **options) for plan in plans)
+    return Row(first.iterations(before), *map(second.iterations, after))
 
 
 def second_problem(problem: Problem, specimen: str) -> Problem:
@@ -112,11 +127,6 @@ def earlier_study(plan: StudyPlan, study: Study) -> EarlierStudy:
     """A replayed study as ``--from`` reads it from its file."""
     records = ranked(study.records, plan.direction)
     return EarlierStudy(CACHE / "first.h5", "first.h5", provenance.study_meta(plan), tuple(records), {})
-
-
-def _iterations(problem: Problem, study: Study, plan: StudyPlan) -> float | None:
-    best = study.found(problem, plan)
-    return None if best is None else best.spent
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def _notices(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str]) -> Iter
     there, shared = study.params_of(study.trials[0]), _taken_parameters(study, plan, tuned)
     other = {name: text for name, text in other_defocus(plan, study).items() if name in tuned and name in there}
     if other:
-        yield f"{study.name}: another defocus: {'; '.join(other.values())}: the file's own is tried with the rest"
+        yield f"{study.name}: another defocus, {'; '.join(other.values())}: this file's own is tried with the rest"
     if not shared:
         yield f"{study.name}: nothing is taken from it: it tuned {', '.join(there) or 'nothing'}"
     else:
