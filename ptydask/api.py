@@ -15,6 +15,7 @@ from ptydask.config import Overrides, reading
 from ptydask.config.study import check_whole
 from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
 from ptydask.driver.earlier import read_studies
+from ptydask.driver.earlier_points import start_from
 from ptydask.driver.prepare import RunRequest, complete_plan
 from ptydask.errors import ConfigError, StoppedEarly, UsageError
 from ptydask.model import Scalar, StudyPlan
@@ -161,6 +162,7 @@ def validate(
     trials: int | None = None,
     set: Mapping[str, Any] | None = None,
     tries: Iterable[Mapping[str, Scalar]] = (),
+    earlier: FilePath | Iterable[FilePath] = (),
     timeout: float | None = None,
     results: FilePath | None = None,
     storage: str | None = None,
@@ -185,9 +187,9 @@ def validate(
     )
     from ptydask.driver.stages import plan_stages
 
-    path = Path(config).expanduser()
-    planned = plan_stages(path, overrides)
-    return planned[0].plan if planned else complete_plan(path, overrides)
+    path, studies = Path(config).expanduser(), read_studies(_paths(earlier, "earlier"))
+    planned = plan_stages(path, overrides, studies)
+    return planned[0].plan if planned else start_from(complete_plan(path, overrides), studies)
 
 
 def confirm(

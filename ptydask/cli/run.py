@@ -45,15 +45,6 @@ def add_parsers(commands: Any) -> None:
     says += "it stopped."
     run = arguments.add_command(commands, "run", does, says=says, more=RUN_EXAMPLES, file=False)
     _add_config_arguments(run, several=True)
-    run.add_argument(
-        "--from",
-        action="append",
-        default=[],
-        type=Path,
-        dest="earlier",
-        metavar="FILE.h5",
-        help="a study of the same microscope settings whose best points are tried first; may be given several times",
-    )
     add_place_arguments(run)
     run.set_defaults(handler=run_command, elsewhere="place with -o FILE.h5")
 
@@ -195,6 +186,15 @@ def _add_config_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         help="a point to try first",
     )
     parser.add_argument(
+        "--from",
+        action="append",
+        default=[],
+        type=Path,
+        dest="earlier",
+        metavar="FILE.h5",
+        help="a study of the same microscope settings whose best points are tried first; may be given several times",
+    )
+    parser.add_argument(
         "--search",
         choices=("auto", "file"),
         help="who chooses the points: file, the sampler as the file has it; auto, slopes where trials have them "
@@ -276,14 +276,16 @@ def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -
 def validate_command(args: argparse.Namespace) -> int:
     """``ptydask validate``."""
     from ptydask.driver.cost import estimate_stages
+    from ptydask.driver.earlier import read_studies
+    from ptydask.driver.earlier_points import start_from
     from ptydask.driver.prepare import complete_plan
     from ptydask.driver.stages import plan_stages
     from ptydask.progress.plan_text import plan_lines
     from ptydask.progress.stages_text import stages_lines
 
-    overrides, lines = _make_overrides(args), []
-    planned = plan_stages(args.config, overrides)
-    plans = [stage.plan for stage in planned] or [complete_plan(args.config, overrides)]
+    overrides, earlier, lines = _make_overrides(args), read_studies(args.earlier), []
+    planned = plan_stages(args.config, overrides, earlier)
+    plans = [stage.plan for stage in planned] or [start_from(complete_plan(args.config, overrides), earlier)]
     if planned:
         costs = estimate_stages(plans, [stage.trials for stage in planned])
         lines = stages_lines(plans, [stage.stage for stage in planned], costs)

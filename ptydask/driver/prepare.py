@@ -15,7 +15,8 @@ from ptydask.config.stages import StageInput
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
-from ptydask.driver.earlier import EarlierStudy, start_from
+from ptydask.driver.earlier import EarlierStudy
+from ptydask.driver.earlier_points import start_from
 from ptydask.driver.settlement import EarlyEnd, find_early_end
 from ptydask.errors import ConfigError, StoreError, UnusableResults, require
 from ptydask.formatting import size_text
