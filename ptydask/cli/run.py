@@ -31,7 +31,7 @@ examples:
   ptydask run sweep.yaml --set parameters.lr.max=0.1 --sampler TPESampler
   ptydask run params.yaml --cluster slurm --adapt 0:32 --trials 400     SLURM jobs as they are needed
   ptydask run params.yaml --cluster configs/cluster-slurm-a100.yaml --workers 8
-  ptydask run monday/*.yaml --workers 8          a study each, one after the other on the same workers
+  ptydask run monday/ --workers 8                a study of each file in the folder, on the same workers
   ptydask run params.yaml --dry-run              what would happen, and the job script, without starting it
 """
 
@@ -53,6 +53,11 @@ def add_parsers(commands: Any) -> None:
         dest="earlier",
         metavar="FILE.h5",
         help="a study of the same microscope settings whose best points are tried first; may be given several times",
+    )
+    run.add_argument(
+        "--independent",
+        action="store_true",
+        help="of several files: start none from what those before it have found",
     )
     add_place_arguments(run)
     run.set_defaults(handler=run_command, elsewhere="place with -o FILE.h5")
@@ -339,6 +344,7 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
 
 def _run_queue(args: argparse.Namespace, stop: StopSignals) -> int:
     from ptydask import running
+    from ptydask.driver.contract import GOES_ON
     from ptydask.driver.queue import combine_exit_codes
     from ptydask.progress.queue_view import SUMMARY, summary_rows
     from ptydask.progress.view import make_view
@@ -346,17 +352,20 @@ def _run_queue(args: argparse.Namespace, stop: StopSignals) -> int:
     if args.results is not None:
         raise UsageError("-o names one results file, and each of several studies has its own; leave it out")
     view = make_view(sys.stderr)
-    prepared = running.announce_queue(_requests(args), view)
+    queued = running.announce_queue(_requests(args), view, independent=args.independent)
     if args.dry_run:
-        show_job(prepared[0], view)
+        show_job(queued[0].prepared, view)
         return 0
-    ends = running.carry_out_queue(prepared, view, stop)
-    table = formats.Table(SUMMARY, tuple(summary_rows(ends)), right=frozenset({1, 2, 3}))
+    end = running.carry_out_queue(queued, view, stop, independent=args.independent)
+    table = formats.Table(SUMMARY, tuple(summary_rows(end.studies)), right=frozenset({1, 2, 3}))
     formats.write_table(table, sys.stdout)
-    for end in ends:
-        if end.error is not None and not isinstance(end.error, PtydaskError):
-            raise end.error
-    return combine_exit_codes([end.exit_code for end in ends])
+    if end.stopped is not None:
+        view.notice(f"stopped; {GOES_ON}")
+        raise end.stopped
+    for study in end.studies:
+        if study.error is not None and not isinstance(study.error, PtydaskError):
+            raise study.error
+    return combine_exit_codes([study.exit_code for study in end.studies])
 
 
 def show_job(prepared: PreparedRun | PreparedStages, view: View) -> None:

@@ -125,6 +125,8 @@ def _summary_row(end: StudyEnd) -> tuple[str, ...]:
 
 
 def _ending(end: StudyEnd) -> str:
+    if end.stopped:
+        return "not begun" if end.error is None else "stopped"
     if end.error is not None:
         return printable_text(str(end.error) if isinstance(end.error, PtydaskError) else describe_error(end.error))
     if end.outcome is None:
