@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -12,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from ptydask import engines
-from ptydask.driver import comparability, provenance
+from ptydask.driver import comparability, microscope, provenance
 from ptydask.errors import StoreError, UnusableResults, UsageError
 from ptydask.formatting import counted, params_text, shorten_text, value_text
 from ptydask.lineage import FINAL
@@ -69,6 +70,11 @@ class EarlierStudy:
     def meta_for(self, plan: StudyPlan) -> StudyMeta:
         """That of the stage which is called as the plan's, where there is one, for comparing settings."""
         return self.meta if plan.lineage is None else self.stages.get(plan.lineage.name, self.meta)
+
+    @property
+    def begun_with(self) -> StudyMeta:
+        """That of its first stage, whose settings are those of its file: no stage has found anything yet."""
+        return next(iter(self.stages.values()), self.meta)
 
 
 # --- read --------------------------------------------------------------------------------------------
@@ -134,6 +140,56 @@ def _rank(records: Iterable[TrialRecord], means: Mapping[int, float], direction:
     return [*ranked(confirmed, direction), *(record for record in done if record.number not in means)]
 
 
+# --- chosen ------------------------------------------------------------------------------------------
+
+
+def select_same_microscope(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> tuple[EarlierStudy, ...]:
+    """Those of ``studies`` that were run with the plan's microscope settings; of sweeps, with its program and metric.
+
+    What counts as these settings is in :mod:`ptydask.driver.microscope`. A study of another defocus is among them:
+    :func:`start_from` leaves its defocus out.
+    """
+    return tuple(study for study in studies if not _other_setting(plan, study))
+
+
+def explain_others(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> tuple[str, ...]:
+    """One line for each of ``studies`` that is not selected, with the first setting that differs."""
+    others = ((study, _other_setting(plan, study)) for study in studies)
+    return tuple(
+        f"nothing is taken from {study.name}, of other settings: {setting}" for study, setting in others if setting
+    )
+
+
+def _other_setting(plan: StudyPlan, study: EarlierStudy) -> str:
+    """The first setting in which the study differs from the plan; "" where it is of the same microscope settings."""
+    if study.meta.engine != plan.engine:
+        return f"engine {study.meta.engine} (here {plan.engine})"
+    of_a_sweep = "init_params" not in plan.config
+    if of_a_sweep and (study.meta.metric, study.meta.direction) != (plan.metric, plan.direction):
+        return f"metric {study.meta.metric}, {study.meta.direction}d (here {plan.metric}, {plan.direction}d)"
+    try:
+        return microscope.first_difference(*_microscope_configs(plan, study))
+    except (ValueError, KeyError, TypeError, AttributeError):  # of a study that was imported or rebuilt
+        return "what it was run with is not known"
+
+
+def _microscope_configs(
+    plan: StudyPlan, study: EarlierStudy
+) -> tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Scalar], Collection[str]]:
+    """What :mod:`ptydask.driver.microscope` compares. Raises ValueError where the study's is not JSON."""
+    found = plan.lineage.values if plan.lineage else ()
+    return provenance.config_of(study.begun_with), plan.config, study.params_of(study.trials[0]), found
+
+
+def _other_defocus(plan: StudyPlan, study: EarlierStudy) -> dict[str, str]:
+    """The parameters of the defocus that the study's file begins with at other values than the plan's, in words."""
+    if study.meta.engine != plan.engine:
+        return {}
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        return microscope.differing_defocus(*_microscope_configs(plan, study))
+    return {}
+
+
 # --- taken -------------------------------------------------------------------------------------------
 
 
@@ -157,7 +213,7 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
     points = _first_points(plan, chain.from_iterable(zip_longest(*by_study)), most)
     known = tuple(_to_learn_from(plan, studies)) if learns_from_earlier(plan.sampler) else ()
     trials = known if len(known) >= LEAST_EARLIER else ()
-    lines = [line for study in studies for line in _taken_lines(study, tuned, points)]
+    lines = [line for study in studies for line in _taken_lines(study, _taken_parameters(study, plan, tuned), points)]
     if trials:
         lines.append(f"{plan.sampler.name} begins with what {counted(len(trials), 'trial')} of them say")
     notices = [notice for study in studies for notice in _notices(study, plan, tuned)]
@@ -175,14 +231,20 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
 
 def _points_of(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str], own: Mapping[str, Scalar]) -> list[Point]:
     """The study's points that lie in the plan's ranges, best first."""
-    points = []
+    points, taken = [], _taken_parameters(study, plan, tuned)
     for record in study.trials:
         values = study.params_of(record)
-        shared = {name: values[name] for name in tuned if name in values}
+        shared = {name: values[name] for name in taken if name in values}
         if shared and all(ranges.spans(plan.space[name], value) for name, value in shared.items()):
             near = {name: ranges.nearest_value(plan.space[name], value) for name, value in shared.items()}
             points.append(Point({**own, **near}, f"{FROM_EARLIER}{study.name}, trial {record.number}"))
     return points
+
+
+def _taken_parameters(study: EarlierStudy, plan: StudyPlan, tuned: Iterable[str]) -> list[str]:
+    """Which of the ``tuned`` parameters the study has, apart from a defocus that its file has otherwise."""
+    there, other = study.params_of(study.trials[0]), _other_defocus(plan, study)
+    return [name for name in tuned if name in there and name not in other]
 
 
 def _first_points(plan: StudyPlan, points: Iterable[Point | None], most: int) -> list[Point]:
@@ -206,7 +268,8 @@ def _before_others(points: Sequence[Point], plan: StudyPlan) -> tuple[Point, ...
 def _to_learn_from(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> Iterator[EarlierTrial]:
     """Trials with every parameter of the plan, in its ranges, scored by its metric."""
     for study in studies:
-        if (study.meta.metric, study.meta.direction) == (plan.metric, plan.direction):
+        comparable = (study.meta.metric, study.meta.direction) == (plan.metric, plan.direction)
+        if comparable and not _other_defocus(plan, study).keys() & plan.space.keys():
             for record in study.trials:
                 values = study.params_of(record)
                 inside = all(name in values and ranges.spans(dist, values[name]) for name, dist in plan.space.items())
@@ -218,19 +281,21 @@ def _to_learn_from(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> Iterator
 # --- said --------------------------------------------------------------------------------------------
 
 
-def _taken_lines(study: EarlierStudy, tuned: Sequence[str], points: Sequence[Point]) -> Iterator[str]:
+def _taken_lines(study: EarlierStudy, taken: Iterable[str], points: Sequence[Point]) -> Iterator[str]:
     """``last.h5, trial 12: scale=1.04 rotation=-1.5`` for each point of the study that is tried."""
-    there = study.params_of(study.trials[0])
+    taken = list(taken)
     for point in points:
         if point.origin.startswith(f"{FROM_EARLIER}{study.name}, trial "):
-            shared = {name: value for name, value in point.params.items() if name in there and name in tuned}
+            shared = {name: point.params[name] for name in taken}
             yield f"{point.origin.removeprefix(FROM_EARLIER)}: {params_text(shared)}"
 
 
 def _notices(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str]) -> Iterator[str]:
     """What was not taken of a study and why, and the settings that are otherwise."""
-    there = study.params_of(study.trials[0])
-    shared = [name for name in tuned if name in there]
+    there, shared = study.params_of(study.trials[0]), _taken_parameters(study, plan, tuned)
+    other = {name: text for name, text in _other_defocus(plan, study).items() if name in tuned and name in there}
+    if other:
+        yield f"{study.name}: another defocus: {'; '.join(other.values())}: the file's own is tried with the rest"
     if not shared:
         yield f"{study.name}: nothing is taken from it: it tuned {', '.join(there) or 'nothing'}"
     else:
