@@ -49,7 +49,9 @@ def announce_queue(requests: Sequence[RunRequest], view: View, *, independent: b
     for place, study in enumerate(queued, start=1):
         head = [f"study     {place} of {len(queued)}: {study.prepared.plan.name} ({study.request.config})"]
         if place > 1 and not independent and not study.prepared.finished:
-            head.append(plan_text.labelled_line("from", "the best of those before it (--independent: not)"))
+            head.append(
+                plan_text.labelled_line("from", "those before it of the same microscope settings (--independent: not)")
+            )
         view.plan(head)
         _announce_prepared(study.prepared, view)
     return tuple(queued)

@@ -38,7 +38,7 @@ from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.lending import LendingPlace, LentWorkers
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.stages import PreparedStages, SharedCluster, label_of
-from ptydask.driver.succession import QueuedStudy, prepare_after, tell_what_was_taken
+from ptydask.driver.succession import QueuedStudy, prepare_after
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error
 from ptydask.model import path_beside
 from ptydask.run_snapshot import RunSnapshot
@@ -135,8 +135,7 @@ class _Study:
 
         def conduct() -> None:
             try:
-                self.prepared = prepare_after(self.queued, self.before)
-                tell_what_was_taken(self.prepared, self.queued.prepared, self.view)
+                self.prepared = prepare_after(self.queued, self.before, self.view)
                 lent = replace(self.run, place=LendingPlace(self.run.place, workers, self.place))
                 prepared = replace(self.prepared, run=lent) if isinstance(self.prepared, PreparedStages) else lent
                 self.end = StudyEnd(self.prepared, carry_out(prepared, self.view, self.stop))

@@ -11,7 +11,7 @@ from pathlib import Path
 from ptydask.config import StudyFile
 from ptydask.driver.conduct import Prepared, prepare, run_of
 from ptydask.driver.contract import View
-from ptydask.driver.earlier import EarlierStudy, read_study
+from ptydask.driver.earlier import EarlierStudy, explain_others, read_study, select_same_microscope
 from ptydask.driver.prepare import ChosenSite, RunRequest
 from ptydask.driver.stages import PreparedStages
 from ptydask.errors import UnusableResults
@@ -43,29 +43,27 @@ def read_usable(paths: Sequence[Path], others: Iterable[EarlierStudy] = ()) -> l
     return studies
 
 
-def prepare_after(study: QueuedStudy, before: Sequence[Path]) -> Prepared:
-    """The study prepared again, to start from the studies in the results files ``before`` it, as far as they are.
+def prepare_after(study: QueuedStudy, before: Sequence[Path], view: View) -> Prepared:
+    """The study prepared again, to start from those in the results files ``before`` it, as far as these are by now.
 
-    One that has trials keeps the points that it began with; its later stages start from them. Raises what
-    :func:`ptydask.driver.conduct.prepare` raises.
+    Only those of the same microscope settings count. One that has trials keeps the points that it began with; its later
+    stages start from them. What was taken is told ``view``. Raises what :func:`ptydask.driver.conduct.prepare` raises.
     """
+    prepared, run = study.prepared, run_of(study.prepared)
     earlier = read_usable(before, study.request.earlier)
-    if not earlier:
-        return study.prepared
-    request = replace(study.request, earlier=(*study.request.earlier, *reversed(earlier[-MOST:])))
-    run = run_of(study.prepared)
-    if not run.recorded:
-        return prepare(request, study.file, ChosenSite(run.place, run.cluster_request, run.why_there))
-    if isinstance(study.prepared, PreparedStages):
-        return replace(study.prepared, request=request)
-    return study.prepared
-
-
-def tell_what_was_taken(study: Prepared, announced: Prepared, view: View) -> None:
-    """Say what the plan has that it had not when it was announced."""
-    known = {text for _, text in announced.plan.details}
-    if taken := [f"from {text}" for _, text in study.plan.details if text not in known]:
+    chosen = select_same_microscope(prepared.plan, earlier)[-MOST:]
+    for line in explain_others(prepared.plan, earlier[-MOST:]):
+        view.notice(line)
+    if not chosen:
+        return prepared
+    request = replace(study.request, earlier=(*study.request.earlier, *reversed(chosen)))
+    if run.recorded:
+        return replace(prepared, request=request) if isinstance(prepared, PreparedStages) else prepared
+    again = prepare(request, study.file, ChosenSite(run.place, run.cluster_request, run.why_there))
+    known = {text for _, text in prepared.plan.details}
+    if taken := [f"from {text}" for _, text in again.plan.details if text not in known]:
         view.plan(taken)
-    for notice in run_of(study).notices:
-        if notice not in run_of(announced).notices:
+    for notice in run_of(again).notices:
+        if notice not in run.notices:
             view.notice(notice)
+    return again
