@@ -9,8 +9,9 @@ from ptydask import config
 from ptydask.driver.conduct import Prepared, carry_out, prepare, run_of
 from ptydask.driver.contract import View, snapshot_of_records
 from ptydask.driver.execute import exhausted_text
+from ptydask.driver.notification import notify
 from ptydask.driver.prepare import PreparedRun, RunRequest
-from ptydask.driver.queue import QueueEnd, StudyEnd, check_apart, execute_queue
+from ptydask.driver.queue import QueueEnd, StudyEnd, check_apart, execute_queue, facts_of_queue
 from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stages import PreparedStages
 from ptydask.driver.succession import QueuedStudy
@@ -102,7 +103,10 @@ def _announce_stages(prepared: PreparedStages, view: View) -> None:
 def carry_out_queue(
     queued: Sequence[QueuedStudy], view: View, stop: StopSignals, *, independent: bool = False
 ) -> QueueEnd:
-    """Run what is missing of all studies on the same workers. Raises what :func:`execute_queue` raises."""
+    """Run what is missing of all studies on the same workers.
+
+    Each tells the user's command of its end as it would alone; once all are over, that is told, too.
+    """
     shown = QueueView(view, [study.prepared.plan.name for study in queued])
     try:
         end = execute_queue(queued, shown.views, stop, independent=independent)
@@ -111,7 +115,12 @@ def carry_out_queue(
     latest = (
         replace(one, last=shown.latest(place) or _recorded_snapshot(one)) for place, one in enumerate(end.studies)
     )
-    return replace(end, studies=tuple(latest))
+    end = replace(end, studies=tuple(latest))
+    command = run_of(queued[0].prepared).notify
+    over = end.stopped is None and any(study.outcome or study.error for study in end.studies)
+    if command and over and (trouble := notify(command, facts_of_queue(end))):
+        view.notice(trouble)
+    return end
 
 
 def _recorded_snapshot(end: StudyEnd) -> RunSnapshot | None:
@@ -122,4 +131,4 @@ def _recorded_snapshot(end: StudyEnd) -> RunSnapshot | None:
             snapshot = snapshot_of_records(recorded.records(), recorded.meta, results, complete=True)
     except StoreError:
         return None
-    return replace(snapshot, total=run_of(end.prepared).options.total)
+    return replace(snapshot, total=end.total)

@@ -23,6 +23,7 @@ where its own results file is.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -36,6 +37,7 @@ from ptydask.clusters.settings import import_dask
 from ptydask.driver.conduct import Prepared, carry_out, run_of
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.lending import LendingPlace, LentWorkers
+from ptydask.driver.notification import RunFacts
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.stages import PreparedStages, SharedCluster, label_of
 from ptydask.driver.succession import QueuedStudy, prepare_after
@@ -60,6 +62,11 @@ class StudyEnd:
     """What ended it early."""
     last: RunSnapshot | None = None
     """How it was at the end; None where nothing is recorded."""
+
+    @property
+    def total(self) -> int:
+        """Trials that it is to have; of stages those of the latest."""
+        return run_of(self.prepared).options.total
 
     @property
     def stopped(self) -> bool:
@@ -93,6 +100,25 @@ class QueueEnd:
 def combine_exit_codes(codes: Sequence[int]) -> int:
     """One exit code for all: of a study that failed first, then of one that is not complete, then of failed trials."""
     return next((code for code in codes if code not in (0, 3, 75)), next((c for c in (75, 3) if c in codes), 0))
+
+
+def facts_of_queue(end: QueueEnd) -> RunFacts:
+    """What the user's command is told once all studies are over: trials of all together, and which are not complete."""
+    ends = [(study.prepared.plan, study, study.last) for study in end.studies]
+    failed = [plan.name for plan, study, _ in ends if study.error and not isinstance(study.error, StoppedEarly)]
+    early = [plan.name for plan, study, _ in ends if study.exit_code == 75]
+    words = [(failed, "failed"), (early, "not complete")]
+    return RunFacts(
+        "failed" if failed else "stopped" if early else "finished",
+        f"queue of {len(ends)} studies",
+        Path(os.path.commonpath([plan.results.absolute().parent for plan, _, _ in ends])),
+        recorded=sum(last.recorded for _, _, last in ends if last),
+        total=sum(last.total if last else study.total for _, study, last in ends),
+        failed=sum(last.counts.get("failed", 0) for _, _, last in ends if last),
+        metric="",
+        best=None,
+        reason="; ".join(f"{', '.join(names)} {word}" for names, word in words if names),
+    )
 
 
 def check_apart(studies: Sequence[QueuedStudy]) -> None:

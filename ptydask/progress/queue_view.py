@@ -118,7 +118,7 @@ def summary_rows(ends: Sequence[StudyEnd]) -> list[tuple[str, ...]]:
 def _summary_row(end: StudyEnd) -> tuple[str, ...]:
     plan, last = end.prepared.plan, end.last
     if last is None:
-        return (plan.name, "0", "-", "-", "-", _ending(end))
+        return (plan.name, f"0/{end.total}", "-", "-", "-", _ending(end))
     best = error_text(last.best.error) if last.best else "-"
     failed = str(end.outcome.failed if end.outcome else last.counts.get("failed", 0))
     return (plan.name, f"{last.recorded}/{last.total}", failed, best, str(plan.results), _ending(end))
