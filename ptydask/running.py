@@ -17,7 +17,7 @@ from ptydask.driver.stages import PreparedStages
 from ptydask.driver.succession import QueuedStudy
 from ptydask.errors import StoreError
 from ptydask.progress import plan_text
-from ptydask.progress.queue_view import QueueView
+from ptydask.progress.queue_view import QueueView, label_studies
 from ptydask.progress.stages_text import stages_lines
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals
@@ -107,7 +107,8 @@ def carry_out_queue(
 
     Each tells the user's command of its end as it would alone; once all are over, that is told, too.
     """
-    shown = QueueView(view, [study.prepared.plan.name for study in queued])
+    names, files = [study.prepared.plan.name for study in queued], [study.request.config for study in queued]
+    shown = QueueView(view, label_studies(names, files))
     try:
         end = execute_queue(queued, shown.views, stop, independent=independent)
     finally:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ptydask.progress.frame import render_frame, text_of
-from ptydask.progress.queue_view import QueueView
+from ptydask.progress.queue_view import QueueView, label_studies
 from ptydask.progress.view import LogView
 from ptydask.run_snapshot import RunSnapshot
 
@@ -57,3 +57,8 @@ def test_a_frame_of_a_queue_fits_any_window() -> None:
         assert len(lines) <= height
         assert "study 1 of 9: gold" in lines[0]
         assert ("study-7: waits" in lines) == (height == 40)
+
+
+def test_studies_of_one_name_are_called_as_their_files() -> None:
+    files = [Path("a/params.yaml"), Path("b/params.yaml"), Path("c/params.yaml")]
+    assert label_studies(["demo", "demo", "lead"], files) == ["a/params.yaml", "b/params.yaml", "lead"]

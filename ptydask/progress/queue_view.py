@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ptydask.driver.contract import View
 from ptydask.driver.queue import StudyEnd
@@ -13,6 +14,11 @@ from ptydask.formatting import error_text, printable_text
 from ptydask.model import TrialRecord
 from ptydask.progress.frame import closing_line
 from ptydask.run_snapshot import RunSnapshot
+
+
+def label_studies(names: Sequence[str], files: Sequence[Path]) -> list[str]:
+    """What each study is called among the others: its name, or its file where another has the same name."""
+    return [name if names.count(name) == 1 else str(file) for name, file in zip(names, files, strict=True)]
 
 
 class QueueView:
