@@ -49,10 +49,9 @@ def announce_queue(requests: Sequence[RunRequest], view: View, *, independent: b
     check_apart(queued)
     for place, study in enumerate(queued, start=1):
         head = [f"study     {place} of {len(queued)}: {study.prepared.plan.name} ({study.request.config})"]
-        if place > 1 and not independent and not study.prepared.finished:
-            head.append(
-                plan_text.labelled_line("from", "those before it of the same microscope settings (--independent: not)")
-            )
+        engines = {other.prepared.plan.engine for other in queued[: place - 1]}
+        if study.prepared.plan.engine in engines and not independent and not study.prepared.finished:
+            head.append(plan_text.labelled_line("from", "those before it of the same settings (--independent: not)"))
         view.plan(head)
         _announce_prepared(study.prepared, view)
     return tuple(queued)
@@ -107,8 +106,7 @@ def carry_out_queue(
 
     Each tells the user's command of its end as it would alone; once all are over, that is told, too.
     """
-    names, files = [study.prepared.plan.name for study in queued], [study.request.config for study in queued]
-    shown = QueueView(view, label_studies(names, files))
+    shown = QueueView(view, label_studies([study.prepared.plan for study in queued]))
     try:
         end = execute_queue(queued, shown.views, stop, independent=independent)
     finally:

@@ -52,7 +52,8 @@ def prepare_after(study: QueuedStudy, before: Sequence[Path], view: View) -> Pre
     prepared, run = study.prepared, run_of(study.prepared)
     earlier = read_usable(before, study.request.earlier)
     chosen = select_same_microscope(prepared.plan, earlier)[-MOST:]
-    for line in explain_others(prepared.plan, earlier[-MOST:]):
+    alike = [one for one in earlier if one.meta.engine == prepared.plan.engine]  # of others nobody expects anything
+    for line in explain_others(prepared.plan, alike[-MOST:]):
         view.notice(line)
     if not chosen:
         return prepared
