@@ -24,6 +24,7 @@ PAGES = [
     "docs/params-file.md",
     "docs/search.md",
     "docs/where-to-start.md",
+    "docs/many-data-sets.md",
     "docs/stages.md",
     "docs/sweeps.md",
     "docs/clusters.md",
