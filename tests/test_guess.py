@@ -13,10 +13,16 @@ from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
 from ptydask.distributions import FloatRange, IntRange
 from ptydask.errors import ConfigError, DataError
-from ptydask.guess import disk, mass, patterns, points, table
+from ptydask.guess import disk, mass, measuring, patterns, points, table
 from ptydask.guess.measuring import guess_params
 
 EVERY_FLIP = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+
+
+@pytest.fixture(autouse=True)
+def _without_parallax(monkeypatch):
+    """Whether fast-acbf is installed or not; tests/test_parallax.py has its guesses."""
+    monkeypatch.setattr(measuring, "has_parallax", lambda: False)
 
 
 def unflip(array, flips):
@@ -388,7 +394,7 @@ def test_a_run_tries_the_guess(tmp_path, option):
     from ptydask.driver.prepare import complete_plan
 
     args = build_parser().parse_args(["run", str(demo.write(tmp_path)), *option])
-    plan = complete_plan(args.config, run._make_overrides(args))
+    plan = complete_plan(args.configs[0], run._make_overrides(args))
     guessed = next(point for point in plan.points if point.origin == "guess")
     assert guessed.params["rotation"] == pytest.approx(-1.5, abs=3)
     assert set(guessed.params) == set(plan.space)
