@@ -83,7 +83,14 @@ def judge_parallax(
         ("C12b", sign * fit.C12b, fit.C12_deviation, "fair", why),
     ]
     return [
-        replace(blank[name], value=value, deviation=deviation, trust=trust, why=reason)
+        replace(
+            blank[name],
+            value=value,
+            deviation=deviation,
+            trust=trust,
+            why=reason,
+            twin=not told and name != "meas_flipT",
+        )
         for name, value, deviation, trust, reason in values
     ]
 
