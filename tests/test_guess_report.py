@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptydask.guess import report, table
+from ptydask.guess import table
 from ptydask.guess.report import Report, reconcile
 
 STRAIGHT, TURNED, MIRRORED = (0, 0, 0), (0, 1, 1), (0, 0, 1)
@@ -101,7 +101,7 @@ def test_astigmatism_follows_the_axes_of_the_flips_that_count():
     guesses = [*turn("a", 10.0, deviation=0.2), *turn("b", 100.0, TURNED, C10=200.0, C12a=10.0, C12b=-4.0)]
     chosen = Report(tuple(guesses), ()).chosen()
     assert (chosen["rotation"].value, chosen["meas_flipT"].value) == (10.0, STRAIGHT)
-    assert [chosen[name].value for name in report.ABERRATIONS] == [200.0, -10.0, 4.0]
+    assert [chosen[name].value for name in table.ABERRATIONS] == [200.0, -10.0, 4.0]
 
 
 def test_what_stands_alone_is_chosen_beside():

@@ -174,8 +174,9 @@ def _with_guesses(plan: StudyPlan, init: Mapping[str, Any], known: Collection[st
     )
     points = plan.points if guessed.point is None else put_first([guessed.point], plan)
     points = tuple(point for point in points if _lies_in(guessed.space, point))
-    warnings = (f"guess: {warning}" for warning in report.warnings)
-    return replace(plan, space=guessed.space, points=points, notices=(*plan.notices, *guessed.notices, *warnings))
+    untuned = guessed.untuned if plan.lineage is None else ()  # another stage may tune it
+    notices = *plan.notices, *guessed.notices, *untuned, *(f"guess: {warning}" for warning in report.warnings)
+    return replace(plan, space=guessed.space, points=points, notices=notices)
 
 
 def _lies_in(space: Mapping[str, Distribution], point: Point) -> bool:

@@ -28,6 +28,8 @@ class Guessed:
     """To be tried among the first; None where nothing that is tuned was guessed."""
     space: Mapping[str, Distribution]
     notices: tuple[str, ...]
+    untuned: tuple[str, ...] = ()
+    """What is guessed otherwise than the file has it, and is not tuned."""
 
 
 def use_guesses(
@@ -46,7 +48,7 @@ def use_guesses(
     and within two steps at least, never more than they were, and never without the points that are to be ``kept``.
     """
     params: dict[str, Scalar] = {}
-    narrowed, notices = dict(space), []
+    narrowed, notices, untuned = dict(space), list[str](), list[str]()
     reason = _why_apart(chosen, space)
     for name, guess in chosen.items():
         dist, value = space.get(name), guess.value
@@ -55,7 +57,8 @@ def use_guesses(
         text = f"guess: {name} = {_text(guess)} by {guess.method} ({guess.trust})"
         if not isinstance(dist, FloatRange | IntRange) or not isinstance(value, float):
             if not guess.agrees:
-                notices.append(f"{text}, the file says {_plain(guess.file_value)} and does not tune it")
+                own = "nothing" if guess.file_value is None else _plain(guess.file_value)
+                untuned.append(f"{text}, the file says {own} and does not tune it")
         elif not dist.low <= value <= dist.high:
             notices.append(f"{text} is beyond its range of {ranges.describe(dist)}")
         elif reason and name in TOGETHER:
@@ -68,9 +71,9 @@ def use_guesses(
             went = "" if narrowed[name] == dist else f"; its range is now {ranges.describe(narrowed[name])}"
             notices.append(f"{text} is tried first{went}")
     if not params:
-        return Guessed(None, space, (*notices, "guess: nothing that is tuned was guessed"))
+        return Guessed(None, space, tuple(notices), (*untuned, "guess: nothing that is tuned was guessed"))
     rest = {name: value for name, value in start.items() if ranges.contains(narrowed[name], value)}
-    return Guessed(Point({**rest, **params}, GUESSED), narrowed, tuple(notices))
+    return Guessed(Point({**rest, **params}, GUESSED), narrowed, tuple(notices), tuple(untuned))
 
 
 def _why_apart(chosen: Mapping[str, Guess], space: Mapping[str, Distribution]) -> str:

@@ -15,9 +15,8 @@ import numpy as np
 from ptydask.guess.disk import Disk
 from ptydask.guess.mass import wrap
 from ptydask.guess.patterns import Geometry, PatternSample, flip
-from ptydask.guess.table import FLIPS, Guess, Value
+from ptydask.guess.table import ABERRATIONS, FLIPS, Guess, Value
 
-ABERRATIONS = ("C10", "C12a", "C12b")
 TOGETHER = ("rotation", FLIPS, *ABERRATIONS)
 _CLOSE = 3.0
 """Standard deviations of their difference by which two methods may differ and still agree ..."""

@@ -15,7 +15,7 @@ from ptydask.guess.patterns import Geometry, PatternSample, flip
 Trust = Literal["good", "fair", "none"]
 Value = float | tuple[int, int, int] | None
 
-FLIPS = "meas_flipT"
+FLIPS, ABERRATIONS = "meas_flipT", ("C10", "C12a", "C12b")
 
 DISK, MASS, COUNTS = "bright-field disk", "centre of mass", "sums"
 CLEAR, FAINT = 0.25, 0.3
@@ -64,9 +64,10 @@ class Guess:
         """Whether the file says the same, within two deviations."""
         if isinstance(self.value, tuple) or isinstance(self.file_value, tuple):
             return self.value == self.file_value
-        if self.value is None or self.file_value is None:
+        own = 0.0 if self.file_value is None and self.parameter in ABERRATIONS else self.file_value
+        if self.value is None or own is None:
             return False
-        gap = self.value - self.file_value
+        gap = self.value - own
         return abs(wrap(gap) if self.parameter == "rotation" else gap) <= 2 * (self.deviation or 0.0)
 
 
@@ -95,7 +96,7 @@ def guess_by_disk(disk: Disk | None, geometry: Geometry) -> list[Guess]:
 
 
 def tells_twin(dark: NDArray[np.float64], total: NDArray[np.float64]) -> bool:
-    """Whether the dark field of patterns of this sum, (rows, columns), is that of atoms, as not of all thick crystals."""
+    """Whether the dark field of patterns of this sum, (rows, columns), is that of atoms: not so of thick crystals."""
     share = float(dark.mean() / total.mean()) if total.any() else 0.0
     return share > 0 and (share <= _MUCH or float(dark.std() / dark.mean()) >= _EVEN)
 
