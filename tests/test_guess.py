@@ -185,28 +185,40 @@ def arrangements(stack, scan, pixels):
     yield "detector in front of positions", stack.transpose(1, 2, 0), {"meas_permute": [2, 0, 1]}
 
 
-@pytest.mark.parametrize("suffix", ["h5", "mat", "npy", "raw"])
+def write_as(suffix, path, stored):
+    """The array in a file of that kind."""
+    if suffix == "npy":
+        np.save(path, stored)
+    elif suffix == "raw":
+        gapped = np.zeros(len(stored), np.dtype([("values", np.float32, (48, 48)), ("gap", np.void, 1024)]))
+        gapped["values"] = stored
+        gapped.tofile(path)
+    elif suffix in ("tif", "packed.tif"):
+        tifffile = pytest.importorskip("tifffile")
+        tifffile.imwrite(path, stored, photometric="minisblack", compression="zlib" if "packed" in suffix else None)
+    elif suffix == "old.mat":
+        pytest.importorskip("scipy.io").savemat(path, {"patterns": stored, "dx": 0.5})
+    elif suffix == "zarr":
+        pytest.importorskip("zarr").open_group(path, mode="w").create_array("entry/patterns", data=stored)
+    else:
+        write(path.parent, stored, path.name)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "mat", "npy", "raw", "tif", "packed.tif", "old.mat", "zarr"])
 def test_every_file_and_order_reads_alike(tmp_path, planted, suffix, monkeypatch):
     """In slabs of one row and in one slab."""
     experiment, stack = planted
     geometry = patterns.read_geometry(section("", experiment))
     middle = stack.reshape(24, 24, 48, 48)
-    for slab in (1, 2**26):
-        monkeypatch.setattr(patterns, "_SLAB", slab)
-        for name, stored, more in arrangements(stack, 24, 48):
-            path = tmp_path / f"{name}.{suffix}"
-            if suffix == "npy":
-                np.save(path, stored)
-            elif suffix == "raw":
-                if name != "flat":
-                    continue
-                gapped = np.zeros(len(stored), np.dtype([("values", np.float32, (48, 48)), ("gap", np.void, 1024)]))
-                gapped["values"] = stored
-                gapped.tofile(path)
-            elif not path.exists():
-                write(tmp_path, stored, path.name)
-            init = section(path, experiment, **more)
-            init["meas_params"].pop("key" if suffix != "mat" else "", None)
+    for name, stored, more in arrangements(stack, 24, 48):
+        path = tmp_path / f"{name}.{suffix}"
+        if suffix == "raw" and name != "flat":
+            continue
+        write_as(suffix, path, stored)
+        init = section(path, experiment, **more)
+        del init["meas_params"]["key"]
+        for slab in (1, 2**26):
+            monkeypatch.setattr(patterns, "_SLAB", slab)
             sample = patterns.read_patterns(init, geometry)
             assert np.array_equal(sample.patterns, middle), name
             assert sample.mean == pytest.approx(stack.mean(0), rel=1e-6)
