@@ -183,13 +183,87 @@ HELD_OUT = (
         pixel_size=0.33,
     ),
 )
+_WSE2 = {"specimen": "tungsten diselenide"}
+FRESH = (
+    PlantedSet(
+        "square", -172, 320, nominal_c10=250, seed=301, **_STO, **_300, convergence=24, step=0.7, pixel_size=0.3
+    ),
+    PlantedSet("clusters", 100, -130, nominal_c10=-150, seed=302, **_GOLD, convergence=21.4, step=0.6),
+    PlantedSet(
+        "lowest", -47, 220, nominal_c10=180, seed=303, **_WSE2, **_60, convergence=32, step=0.8, pixel_size=0.33
+    ),
+    PlantedSet(
+        "widest", 8, -260, nominal_c10=-200, seed=304, **_GOLD, **_300, convergence=30, step=0.8, pixel_size=0.3
+    ),
+    PlantedSet(
+        "halfTurn",
+        72,
+        -240,
+        (1, 1, 0),
+        nominal_c10=-200,
+        seed=305,
+        **_STO,
+        **_200,
+        convergence=20,
+        step=0.6,
+        pixel_size=0.3,
+    ),
+    PlantedSet("quarterTurn", -20, 370, (0, 1, 1), nominal_c10=300, seed=306, **_GOLD, convergence=21, step=0.8),
+    PlantedSet(
+        "otherQuarter",
+        118,
+        -190,
+        (1, 0, 1),
+        nominal_c10=-150,
+        seed=307,
+        **_WSE2,
+        **_200,
+        convergence=24,
+        step=0.6,
+        pixel_size=0.3,
+    ),
+    PlantedSet(
+        "stretched",
+        -129,
+        260,
+        C12a=50,
+        C12b=20,
+        nominal_c10=200,
+        seed=308,
+        **_GOLD,
+        **_200,
+        convergence=22,
+        step=0.7,
+        pixel_size=0.33,
+    ),
+    PlantedSet("nearFocus", 55, 30, nominal_c10=50, seed=309, **_STO, **_200, convergence=20, step=0.6, pixel_size=0.3),
+    PlantedSet(
+        "opposite", 24, -300, nominal_c10=250, seed=310, **_WSE2, **_300, convergence=20, step=0.7, pixel_size=0.3
+    ),
+    PlantedSet(
+        "block", -66, 300, nominal_c10=250, slices=10, slice_thickness=15, seed=311, **_GOLD, convergence=21.4, step=0.8
+    ),
+    PlantedSet(
+        "dim",
+        150,
+        -200,
+        nominal_c10=-150,
+        electrons=400,
+        seed=312,
+        **_WSE2,
+        **_60,
+        convergence=28,
+        step=0.8,
+        pixel_size=0.36,
+    ),
+)
 BY_ABTEM = (
     PlantedSet("monolayer", 64, -200, nominal_c10=-150, specimen="wse2", slice_thickness=1),
     PlantedSet("tenCells", -110, 180, nominal_c10=150, specimen="srtio3", slice_thickness=40),
     PlantedSet("thirtyCells", 35, -250, nominal_c10=-200, specimen="srtio3", slice_thickness=120),
 )
 """Made by abTEM, whose physics is not the demo's: microscopes and doses are those of ``abtem_data.py``."""
-LISTS = {"tuned": TUNED, "held out": HELD_OUT, "abTEM": BY_ABTEM}
+LISTS = {"tuned": TUNED, "held out": HELD_OUT, "fresh": FRESH, "abTEM": BY_ABTEM}
 """By what the table calls them."""
 
 

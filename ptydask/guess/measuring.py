@@ -9,6 +9,7 @@ from typing import Any
 
 from ptydask.guess import disk, mass, parallax_guesses, patterns, table
 from ptydask.guess.disk import Disk
+from ptydask.guess.parallax import ParallaxFit
 from ptydask.guess.patterns import Geometry, PatternSample
 from ptydask.guess.table import Report
 
@@ -21,6 +22,8 @@ class Measured:
     sample: PatternSample
     disk: Disk | None
     report: Report
+    parallax: ParallaxFit | None = None
+    """What was fitted, whether it is trusted or not."""
 
 
 def has_parallax() -> bool:
@@ -44,9 +47,10 @@ def guess_params(init: Mapping[str, Any], *, parallax: bool = False) -> Measured
         *table.guess_by_disk(measured, geometry),
         *table.guess_by_mass(turn, geometry, dark_seen=dark is not None),
     ]
+    fit = None
     if parallax:
-        aberrations = init.get("probe_aberrations") or {}
-        guesses += parallax_guesses.guess_by_parallax(sample, measured, geometry, aberrations)
+        more, fit = parallax_guesses.guess_by_parallax(sample, measured, geometry, init)
+        guesses += more
     warnings = table.list_warnings(guesses, measured, sample, geometry)
     facts = table.list_facts(sample, measured, geometry)
-    return Measured(geometry, sample, measured, Report(tuple(guesses), warnings, tuple(facts)))
+    return Measured(geometry, sample, measured, Report(tuple(guesses), warnings, tuple(facts)), fit)
