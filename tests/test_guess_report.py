@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from ptydask.guess import table
+from ptydask.guess.mass import wrap
 from ptydask.guess.report import Report, reconcile
+from ptydask.guess.table import FLIPS
 
 STRAIGHT, TURNED, MIRRORED = (0, 0, 0), (0, 1, 1), (0, 0, 1)
 """Flips: none, those of a quarter turn (y, x) -> (-x, y), those of a mirrored detector."""
@@ -13,10 +15,17 @@ STRAIGHT, TURNED, MIRRORED = (0, 0, 0), (0, 1, 1), (0, 0, 1)
 def turn(method, rotation, flips=STRAIGHT, trust="good", twin=False, deviation=0.5, **aberrations):
     """What one method has: rotation, flips, and aberrations of the same trust."""
     of = {"rotation": rotation, "meas_flipT": flips, **aberrations}
+    opposite = {
+        name: wrap(value + 180) if name == "rotation" else -value for name, value in of.items() if name != FLIPS
+    }
     return [
-        table.Guess(name, value, deviation, method, trust, "", None, twin=twin and name != "meas_flipT")
+        table.Guess(name, value, deviation, method, trust, "", None, opposite=opposite.get(name) if twin else None)
         for name, value in of.items()
     ]
+
+
+def refused(method):
+    return [table.Guess(name, None, None, method, "none", "", None) for name in ("rotation", FLIPS)]
 
 
 def values(guesses, method):
@@ -64,14 +73,14 @@ def test_who_cannot_tell_the_opposite_turn_follows_who_can(first):
     assert followed["rotation"] == pytest.approx(10.2)
     assert (followed["C10"], followed["C12a"]) == (200.0, -10.0)
     assert all("a" in guess.why for guess in guesses if guess.method == "b" and guess.parameter != "meas_flipT")
-    assert not any(guess.twin for guess in guesses)
+    assert not any(guess.opposite for guess in guesses)
 
 
 def test_two_that_cannot_tell_the_opposite_turn_choose_the_same():
     guesses, warnings = reconcile([*turn("a", 10.0, twin=True), *turn("b", -170.0, twin=True, C10=200.0)])
     assert not warnings
     assert values(guesses, "a")["rotation"] == values(guesses, "b")["rotation"] == -170.0
-    assert Report(guesses, ()).chosen()["rotation"].twin
+    assert Report(guesses, ()).chosen()["rotation"].opposite
 
 
 def test_two_that_tell_opposite_turns_disagree():
@@ -80,7 +89,7 @@ def test_two_that_tell_opposite_turns_disagree():
     assert {guess.trust for guess in guesses if guess.parameter != "meas_flipT"} == {"fair"}
 
 
-@pytest.mark.parametrize("alone", [[], turn("a", 10.0), [*turn("a", 10.0), *turn("b", None, None, trust="none")]])
+@pytest.mark.parametrize("alone", [[], turn("a", 10.0), [*turn("a", 10.0), *refused("b")]])
 def test_a_lone_method_is_as_it_is(alone):
     assert reconcile(alone) == (tuple(alone), ())
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ptydask.guess import disk, mass, parallax_guesses, patterns, report, table
 from ptydask.guess.disk import Disk
+from ptydask.guess.parallax import ParallaxFit
 from ptydask.guess.patterns import Geometry, PatternSample
 from ptydask.guess.report import Report
 
@@ -23,6 +24,8 @@ class Measured:
     sample: PatternSample
     disk: Disk | None
     report: Report
+    parallax: ParallaxFit | None = None
+    """What was fitted, whether it is trusted or not."""
 
 
 def has_parallax() -> bool:
@@ -45,13 +48,14 @@ def guess_params(init: Mapping[str, Any], *, parallax: bool = False) -> Measured
         *table.guess_by_disk(measured, geometry),
         *table.guess_by_mass(turn, geometry, dark_tells=table.tells_twin(sample.dark, sample.total)),
     ]
+    fit = None
     if parallax:
-        aberrations = init.get("probe_aberrations") or {}
-        guesses += parallax_guesses.guess_by_parallax(sample, measured, geometry, aberrations)
+        more, fit = parallax_guesses.guess_by_parallax(sample, measured, geometry, init)
+        guesses += more
     reconciled, disagreements = report.reconcile(guesses)
     warnings = *report.list_warnings(reconciled, measured, sample, geometry), *disagreements
     facts = table.list_facts(sample, measured, geometry)
-    return Measured(geometry, sample, measured, Report(reconciled, warnings, tuple(facts)))
+    return Measured(geometry, sample, measured, Report(reconciled, warnings, tuple(facts)), fit)
 
 
 _KNOWN: dict[str, Report] = {}
@@ -67,7 +71,7 @@ def report_once(init: Mapping[str, Any], *, parallax: bool = False) -> Report:
 
 
 def _said_of_patterns(init: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in init.items() if name.startswith(("meas_", "pos_", "probe_"))}
+    return {name: value for name, value in init.items() if name.startswith(("meas_", "pos_", "probe_", "obj_"))}
 
 
 def _identity(path: Path) -> tuple[str, int, int]:

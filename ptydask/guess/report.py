@@ -57,9 +57,9 @@ def reconcile(guesses: Sequence[Guess]) -> tuple[tuple[Guess, ...], tuple[str, .
     one, other = turns.values()
     gap = _angle_between(one, other)
     if gap is not None and _is_close(abs(gap) - 180, one, other):
-        if one["rotation"].twin:
+        if _is_twin(one):
             one = _opposite(one)
-        elif other["rotation"].twin:
+        elif _is_twin(other):
             other = _opposite(other)
         gap = _angle_between(one, other)
     warnings = []
@@ -119,19 +119,17 @@ def _quarters(one: _Turn, other: _Turn) -> int | None:
 def _angle_between(one: _Turn, other: _Turn) -> float | None:
     """Degree from the other's turn to the one's; None if one is mirrored."""
     quarters = _quarters(one, other)
-    return None if quarters is None else wrap(_number(one) - _number(other) - 90 * quarters)
+    return None if quarters is None else wrap(_float(one["rotation"]) - _float(other["rotation"]) - 90 * quarters)
 
 
-def _flips(turn: _Turn) -> tuple[int, int, int]:
-    value = turn[FLIPS].value
-    assert isinstance(value, tuple)
-    return value
+def _float(guess: Guess) -> float:
+    assert isinstance(guess.value, float)
+    return guess.value
 
 
-def _number(turn: _Turn) -> float:
-    value = turn["rotation"].value
-    assert isinstance(value, float)
-    return value
+def _is_twin(turn: _Turn) -> bool:
+    """Whether it cannot tell its rotation from the opposite one."""
+    return turn["rotation"].opposite is not None
 
 
 def _is_close(gap: float, one: _Turn, other: _Turn) -> bool:
@@ -140,23 +138,21 @@ def _is_close(gap: float, one: _Turn, other: _Turn) -> bool:
 
 
 def _opposite(turn: _Turn) -> dict[str, Guess]:
-    """Turned by 180 degrees, its aberrations of the other sign."""
-    turned = dict(turn)
-    for name in ("rotation", *ABERRATIONS):
-        value = turn[name].value if name in turn else None
-        if isinstance(value, float):
-            turned[name] = replace(turn[name], value=wrap(value + 180) if name == "rotation" else -value)
-    return turned
+    return {
+        name: guess if guess.opposite is None else replace(guess, value=guess.opposite, opposite=_float(guess))
+        for name, guess in turn.items()
+    }
 
 
 def _follow(turn: _Turn, leader: _Turn) -> dict[str, Guess]:
     """``turn``, of its two opposites told by the ``leader``, which agrees, where it does not tell them itself."""
-    followed = dict(turn)
-    for name, guess in turn.items():
-        if guess.twin and not leader["rotation"].twin:
-            why = f"of two opposite turns that of {leader['rotation'].method}"
-            followed[name] = replace(guess, why=why, twin=False)
-    return followed
+    if _is_twin(leader):
+        return dict(turn)
+    why = f"of two opposite turns that of {leader['rotation'].method}"
+    return {
+        name: guess if guess.opposite is None else replace(guess, why=why, opposite=None)
+        for name, guess in turn.items()
+    }
 
 
 def _doubt(turn: _Turn, other: _Turn, names: Sequence[str]) -> dict[str, Guess]:
@@ -184,7 +180,7 @@ def list_warnings(
     """What a microscopist would say who looks at the patterns and at the table."""
     chosen = Report(tuple(guesses), ()).chosen()
     warnings = list(_disk_warnings(disk, sample, geometry))
-    if "rotation" in chosen and chosen["rotation"].twin:
+    if "rotation" in chosen and chosen["rotation"].opposite is not None:
         warnings.append("rotation: the turn opposite, by 180 degree, with C10 of the other sign, fits as well")
     flips = chosen.get(FLIPS)
     if flips and flips.value != flips.file_value:

@@ -51,8 +51,8 @@ class Guess:
     file_value: Value
     """What the params file says; None where it says nothing."""
     unit: str = ""
-    twin: bool = False
-    """Whether the turn opposite, by 180 degrees, with C10 and C12 of the other sign, fits as well."""
+    opposite: float | None = None
+    """What it is if the scan is turned by 180 degrees more, and C10 of the other sign, where that fits as well."""
 
     @property
     def counts(self) -> bool:
@@ -139,7 +139,17 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: 
         reasons.append(f"the scan steps are {coarse:.1f} times what resolves the field")
     why = "; ".join(reasons)
     flips = replace(flips, value=new, trust="good" if turn.left <= CLEAR else "fair")
-    return [replace(blank, value=angle, deviation=turn.deviation, trust=trust, why=why, twin=not told), flips]
+    return [
+        replace(
+            blank,
+            value=angle,
+            deviation=turn.deviation,
+            trust=trust,
+            why=why,
+            opposite=None if told else wrap(angle + 180),
+        ),
+        flips,
+    ]
 
 
 def unmirror(flips: tuple[int, int, int], rotation: float) -> tuple[float, tuple[int, int, int]]:
