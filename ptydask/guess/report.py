@@ -122,6 +122,12 @@ def _angle_between(one: _Turn, other: _Turn) -> float | None:
     return None if quarters is None else wrap(_float(one["rotation"]) - _float(other["rotation"]) - 90 * quarters)
 
 
+def _flips(turn: _Turn) -> tuple[int, int, int]:
+    value = turn[FLIPS].value
+    assert isinstance(value, tuple)
+    return value
+
+
 def _float(guess: Guess) -> float:
     assert isinstance(guess.value, float)
     return guess.value
