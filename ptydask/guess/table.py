@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.guess.disk import Disk
+from ptydask.guess.geometry import Geometry
 from ptydask.guess.mass import MassRotation, wrap
-from ptydask.guess.patterns import Geometry, PatternSample, flip
+from ptydask.guess.patterns import PatternSample, flip
 
 Trust = Literal["good", "fair", "none"]
 Value = float | tuple[int, int, int] | None
@@ -113,7 +114,7 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: 
         why = "the file flips the scan (pos_scan_flipT): flip the patterns instead"
         return [replace(blank, why=why), replace(flips, why=why)]
     if turn is None:
-        why = "the centres of mass are the same everywhere"
+        why = "needs 4 x 4 positions" if min(geometry.scan) < 4 else "the centres of mass are the same everywhere"
         return [replace(blank, why=why), replace(flips, why=why)]
     if turn.left > FAINT or turn.left > 0.5 * turn.left_otherwise:
         why = f"no turn makes a gradient of the field: {turn.left:.0%} of its curl is left"
@@ -131,12 +132,13 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: 
     if not told:
         reasons.append("or 180 degree more: the dark field does not tell")
     coarse = geometry.coarseness
-    folded = coarse is not None and coarse > _COARSE
+    folded = coarse is None or coarse > _COARSE
     trust: Trust = "good" if told and turn.left <= CLEAR and turn.deviation <= _SURE and not folded else "fair"
     if turn.left > CLEAR:
         reasons.append(f"{turn.left:.0%} of the curl is left")
     if folded:
-        reasons.append(f"the scan steps are {coarse:.1f} times what resolves the field")
+        times = "perhaps more than" if coarse is None else f"{coarse:.1f} times"
+        reasons.append(f"the scan steps are {times} what resolves the field")
     why = "; ".join(reasons)
     flips = replace(flips, value=new, trust="good" if turn.left <= CLEAR else "fair")
     return [

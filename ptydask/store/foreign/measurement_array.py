@@ -39,6 +39,8 @@ def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int
     be read, NoSuchArray, MissingPart for a broken link, and MissingDependency where a file needs another package.
     """
     suffix = path.suffix.lower()
+    if path.is_dir() and suffix != ".zarr":
+        raise NoSuchArray("is a folder, not a file")
     if suffix == ".npy":
         yield np.load(path, mmap_mode="r", allow_pickle=False)
     elif suffix == ".raw":
@@ -69,6 +71,10 @@ def _map_raw(path: Path, params: Mapping[str, Any], expected: tuple[int, int, in
     count, *shape = params.get("shape") or expected
     gap = 1024 if params.get("gap") is None else params["gap"]
     pattern = np.dtype([("values", np.float32, tuple(shape)), ("gap", np.void, gap)])
+    size, needed = path.stat().st_size, (params.get("offset") or 0) + count * pattern.itemsize
+    if size != needed:
+        rule = f"has {size} bytes, but {count} patterns of {' x '.join(map(str, shape))} with gap {gap} are {needed}"
+        raise NoSuchArray(rule, "see pos_N_scan_slow, pos_N_scan_fast, meas_Npix and meas_params.gap")
     return np.memmap(path, pattern, "r", params.get("offset") or 0, (count,))["values"]
 
 
@@ -85,13 +91,16 @@ def _read_tiff(path: Path) -> Any:
 
 def _read_old_matlab(path: Path, key: str | None, values: int) -> Any:
     scipy_io = import_optional("scipy.io", "a .mat file from before version 7.3 needs", "guess")
-    shapes = {name: tuple(n for n in shape if n != 1) for name, shape, _ in scipy_io.whosmat(path)}
-    name = key or _find_stack(path, shapes, values)
-    if name not in shapes:
-        hint = f"set init_params.meas_params.key to one of {', '.join(shapes)}, or save the patterns as version 7.3"
-        raise NoSuchArray(f"no variable {name!r} in {path}", hint)
-    _check_size(path, 8 * math.prod(shapes[name]), "a .mat file from before version 7.3")
-    return np.asarray(scipy_io.loadmat(path, variable_names=[name], squeeze_me=True)[name])
+    try:
+        shapes = {name: tuple(n for n in shape if n != 1) for name, shape, _ in scipy_io.whosmat(path)}
+        name = key or _find_stack(path, shapes, values)
+        if name not in shapes:
+            hint = f"set init_params.meas_params.key to one of {', '.join(shapes)}, or save the patterns as version 7.3"
+            raise NoSuchArray(f"no variable {name!r} in {path}", hint)
+        _check_size(path, 8 * math.prod(shapes[name]), "a .mat file from before version 7.3")
+        return np.asarray(scipy_io.loadmat(path, variable_names=[name], squeeze_me=True)[name])
+    except scipy_io.matlab.MatReadError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_size(path: Path, size: int, what: str) -> None:
