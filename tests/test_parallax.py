@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from ptydask.demo.microscope import Experiment, simulate_patterns
-from ptydask.guess import disk, parallax, parallax_guesses, patterns
+from ptydask.guess import disk, parallax, parallax_guesses
+from ptydask.guess.geometry import Geometry
 from ptydask.guess.measuring import has_parallax
 
-GEOMETRY = patterns.Geometry((32, 32), 48, 0.0418, 0.9, 0.42, 24.9, False, (1, 0, 0, 0), (0, 0, 0), (0, 0, 0))
+GEOMETRY = Geometry((32, 32), 48, 0.0418, 0.9, 0.42, 24.9, False, (1, 0, 0, 0), (0, 0, 0), (0, 0, 0))
 FIT = parallax.ParallaxFit(
     rotation=150.0,
     rotation_deviation=0.5,
@@ -22,6 +23,7 @@ FIT = parallax.ParallaxFit(
     elsewhere=0.1,
     mirrored_otherwise=0.4,
     twin=10.0,
+    contrast=0.1,
     image=np.zeros((32, 32), np.float32),
 )
 
