@@ -219,7 +219,7 @@ def _refine(solver: Any, start: _State, defoci: NDArray[np.float64] | None = Non
             search_halfwidth=around, num_points=7, method="max", mode="acBF", blur=False, plot_search=False
         )
     best = replace(start, score=0.0)
-    # Adam goes past the sharpest and comes back, and turn and astigmatism wait for each other: the best of a few rounds.
+    # Adam passes the sharpest and comes back, and turn and astigmatism wait for each other: the best of a few rounds.
     for _ in range(_ROUNDS):
         for rate in (0.3, 0.1):  # in units of the depth of focus
             solver.refine_aberrations(lr=rate, iters=_ITERATIONS // 2, mode="acBF")
