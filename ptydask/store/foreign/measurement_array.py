@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class NoSuchArray(Exception):  # noqa: N818 - becomes a DataError
 
 @contextmanager
 def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int, int]) -> Iterator[Any]:
-    """Anything with a shape, a dtype and slices: the dataset of an HDF5 file, or a memory map.
+    """Anything with a shape, a dtype and slices: the dataset of an HDF5 file, or a file that is mapped.
 
     ``params`` are PtyRAD's ``meas_params``; ``expected`` is the (N, Npix, Npix) of a .raw file without a shape, and
     tells the patterns of an HDF5 file without a key from other stacks. Raises OSError and ValueError for a file that
@@ -36,9 +36,9 @@ def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        yield np.load(path, mmap_mode="r", allow_pickle=False)
+        yield _MappedAnew(lambda: np.load(path, mmap_mode="r", allow_pickle=False))
     elif suffix == ".raw":
-        yield _map_raw(path, params, expected)
+        yield _MappedAnew(lambda: _map_raw(path, params, expected))
     elif suffix in HDF5_SUFFIXES:
         name = params.get("key") or _find_stack(path, math.prod(expected))
         with links.opened(path) as file:
@@ -51,6 +51,18 @@ def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int
     else:
         rule = f"{suffix or 'a file without a suffix'} cannot be read in part"
         raise NoSuchArray(rule, f"of {', '.join(SUFFIXES)} it can")
+
+
+class _MappedAnew:
+    """A file that is mapped for each slice alone: pages of a map that stays count as the process's memory."""
+
+    def __init__(self, open_map: Callable[[], Any]) -> None:
+        self._open_map = open_map
+        mapped = open_map()
+        self.shape, self.dtype = mapped.shape, mapped.dtype
+
+    def __getitem__(self, where: Any) -> Any:
+        return np.array(self._open_map()[where])
 
 
 def _map_raw(path: Path, params: Mapping[str, Any], expected: tuple[int, int, int]) -> Any:
