@@ -12,7 +12,7 @@ from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
 from ptydask.guess import disk, measuring, parallax, parallax_guesses, patterns
 from ptydask.guess.measuring import Measured, has_parallax
-from ptydask.guess.table import Report
+from ptydask.guess.report import Report
 
 GEOMETRY = patterns.Geometry((32, 32), 48, 0.0418, 0.9, 0.42, 24.9, False, (1, 0, 0, 0), (0, 0, 0), (0, 0, 0))
 FIT = parallax.ParallaxFit(

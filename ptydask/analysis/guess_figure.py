@@ -1,4 +1,4 @@
-"""What guesses are made from, to look at: the mean pattern and its disk, parallax, the field of centres of mass."""
+"""What guesses are made from, to look at: the mean pattern with its disk, parallax, and the centres of mass."""
 
 from __future__ import annotations
 

@@ -139,8 +139,20 @@ def judge_parallax(
         ("C12a", sign * fit.C12a, fit.C12_deviation, "fair", both),
         ("C12b", sign * fit.C12b, fit.C12_deviation, "fair", both),
     ]
+    opposite = (
+        {}
+        if told
+        else {
+            "rotation": wrap(rotation + 180),
+            "C10": -fit.C10 - thickness / 2,
+            "C12a": -sign * fit.C12a,
+            "C12b": -sign * fit.C12b,
+        }
+    )
     return [
-        replace(blank[name], value=value, deviation=spread, trust=trust, why="; ".join(reasons))
+        replace(
+            blank[name], value=value, deviation=spread, trust=trust, why="; ".join(reasons), opposite=opposite.get(name)
+        )
         for name, value, spread, trust, reasons in values
     ]
 
