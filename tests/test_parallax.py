@@ -10,7 +10,7 @@ from ptydask import demo
 from ptydask.analysis import guess_figure
 from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
-from ptydask.guess import disk, measuring, parallax, parallax_guesses
+from ptydask.guess import disk, measuring, parallax, parallax_guesses, patterns
 from ptydask.guess.geometry import Geometry
 from ptydask.guess.measuring import Measured, has_parallax
 from ptydask.guess.report import Report
