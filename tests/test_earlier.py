@@ -145,13 +145,51 @@ def test_other_parameters() -> None:
     assert any("nothing is taken" in notice and "dz" in notice for notice in nothing.notices)
 
 
-def test_what_belongs_to_the_specimen() -> None:
-    """Is taken, and named."""
-    space: dict[str, Distribution] = {"dz": FloatRange(1.0, 20.0, 1.0), "tilt_x": FloatRange(-9.0, 9.0), **SPACE}
+THICK: dict[str, Distribution] = {"dz": FloatRange(1.0, 20.0, 1.0), "tilt_x": FloatRange(-9.0, 9.0), **SPACE}
+
+
+def specimen_plan(space: Mapping[str, Distribution] = THICK, **changes: Any) -> StudyPlan:
     config: dict[str, Any] = {"init_params": {}, "recon_params": {}}
-    begun = start_from(plan(space, engine="ptyrad", config=config), [earlier([{"dz": 2.0, "scale": 1.0}])])
-    assert first(begun)[0][1]["dz"] == 2.0
+    return plan(space, **{"engine": "ptyrad", "config": config, "differentiable": frozenset(THICK), **changes})
+
+
+def test_what_belongs_to_the_specimen() -> None:
+    """Is taken, and named; beside it the same point with the file's own values, as the specimen may be another."""
+    begun = start_from(specimen_plan(), [earlier([{"dz": 2.0, "scale": 1.04}, {"dz": 3.0, "scale": 1.04}])])
+    taken, bare = first(begun)
+    assert taken == ("from last.h5, trial 0", {"dz": 2.0, "tilt_x": 1.0, "scale": 1.04, "rotation": 1.0})
+    assert bare == ("from last.h5, trial 0 without dz", {"dz": 1.0, "tilt_x": 1.0, "scale": 1.04, "rotation": 1.0})
     assert any("its dz may be of its specimen" in notice for notice in begun.notices)
+    lines = [text for _, text in begun.details]
+    assert lines == ["last.h5, trial 0: dz=2 scale=1.04", "last.h5, trial 0 without dz: scale=1.04"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "point"),
+    [
+        pytest.param({}, {"dz": 1.0, "scale": 1.04}, id="the file's own already"),
+        pytest.param({}, {"dz": 2.0, "tilt_x": 3.0}, id="nothing of the microscope"),
+        pytest.param({}, at(1.04, -1.5), id="nothing of the specimen"),
+        pytest.param({"points": ()}, {"dz": 2.0, "scale": 1.04}, id="the file gives none"),
+        pytest.param({"engine": "toy"}, {"dz": 2.0, "scale": 1.04}, id="not PtyRAD's"),
+    ],
+)
+def test_no_point_without_the_specimen(changes: dict[str, Any], point: dict[str, Scalar]) -> None:
+    """Where it would be no other one, or the file's own, or nobody knows what the specimen's is."""
+    assert len(first(start_from(specimen_plan(**changes), [earlier([point])]))) == 1
+
+
+def test_without_the_specimen_among_others() -> None:
+    """Once, of the best point of all; where slopes do not lead it is one of the few; of a grid, where that has it."""
+    studies = [earlier([{"dz": 2.0, "scale": 1.04}, {"dz": 3.0, "scale": 1.02}], f"{name}.h5") for name in "ab"]
+    told = ["from a.h5, trial 0", "from a.h5, trial 0 without dz", "from a.h5, trial 1"]
+    assert [origin for origin, _ in first(start_from(specimen_plan(), studies))] == told
+    assert [origin for origin, _ in first(start_from(specimen_plan(differentiable=frozenset()), studies))] == told
+    own = {"dz": 1.0, "scale": 1.0}
+    grid = (Point(own, OWN_VALUES), Point({"dz": 2.0, "scale": 1.04}, "sampler"))
+    space = {name: THICK[name] for name in ("dz", "scale")}
+    begun = start_from(specimen_plan(space, points=grid, exhaustive=True), studies)
+    assert [origin for origin, _ in first(begun)] == ["from a.h5, trial 0"]
 
 
 def test_several_studies() -> None:

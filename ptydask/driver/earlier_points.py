@@ -30,9 +30,11 @@ from ptydask.trial.search_choice import choose_search
 
 MOST = 3
 """So many points of earlier studies are tried first, or one of each study where there are more studies. Where slopes
-lead, one of each: they know better than the second best."""
+lead, one of each: they know better than the second best. What may be the specimen's costs one more."""
 _OF_THE_SPECIMEN = ("Nlayer", "dz", *tunables.TILTS)
 """PtyRAD's parameters that do not carry over with the microscope."""
+_WITHOUT = " without "
+"""In an origin: what follows is not the earlier trial's, but the file's own."""
 _MOST_NAMED = 6
 """Settings that are named where they differ."""
 _LONGEST = 60
@@ -63,9 +65,11 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
             raise UsageError(f"--from {study.path}: is this study's own results file; the same command goes on with it")
     studies = [study for study in studies if not study.problem]
     own = next((point.params for point in plan.points if point.origin in (OWN_VALUES, NEAR_VALUES)), {})
-    most = len(studies) if choose_search(plan).informed else max(MOST, len(studies))
     by_study = [_points_of(study, plan, tuned, own) for study in studies]
-    points = _first_points(plan, chain.from_iterable(zip_longest(*by_study)), most)
+    best = [point for point in chain.from_iterable(zip_longest(*by_study)) if point is not None]
+    bare = _without_specimen(best[0], studies, plan, tuned, own) if best else None
+    most = len(studies) + (bare is not None) if choose_search(plan).informed else max(MOST, len(studies))
+    points = _first_points(plan, [*best[:1], *([bare] if bare else []), *best[1:]], most)
     known = tuple(_to_learn_from(plan, studies)) if learns_from_earlier(plan.sampler) else ()
     trials = known if len(known) >= LEAST_EARLIER else ()
     lines = [line for study in studies for line in _taken_lines(study, _taken_parameters(study, plan, tuned), points)]
@@ -93,8 +97,34 @@ def _points_of(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str], own: 
         shared = {name: values[name] for name in taken if name in values}
         if shared and all(ranges.spans(plan.space[name], value) for name, value in shared.items()):
             near = {name: ranges.nearest_value(plan.space[name], value) for name, value in shared.items()}
-            points.append(Point({**own, **near}, f"{FROM_EARLIER}{study.name}, trial {record.number}"))
+            points.append(Point({**own, **near}, f"{_origin_of(study)}{record.number}"))
     return points
+
+
+def _without_specimen(
+    point: Point, studies: Iterable[EarlierStudy], plan: StudyPlan, tuned: Sequence[str], own: Mapping[str, Scalar]
+) -> Point | None:
+    """The point with the file's own values of what may be the earlier specimen's alone; None where that is no other.
+
+    Where the specimen is another one, it is the better start by far: the scan is right, and the slopes see the rest.
+    """
+    taken = next(_taken_parameters(s, plan, tuned) for s in studies if point.origin.startswith(_origin_of(s)))
+    specimen = _of_specimen(taken, plan)
+    if not specimen or len(specimen) == len(taken) or not own.keys() >= set(specimen):
+        return None
+    bare = Point(
+        {**point.params, **{name: own[name] for name in specimen}}, f"{point.origin}{_WITHOUT}{', '.join(specimen)}"
+    )
+    return None if point_key(plan.space, bare.params) == point_key(plan.space, point.params) else bare
+
+
+def _of_specimen(names: Iterable[str], plan: StudyPlan) -> list[str]:
+    return [name for name in names if plan.engine == "ptyrad" and name in _OF_THE_SPECIMEN]
+
+
+def _origin_of(study: EarlierStudy) -> str:
+    """What the origin of each of the study's points begins with."""
+    return f"{FROM_EARLIER}{study.name}, trial "
 
 
 def _taken_parameters(study: EarlierStudy, plan: StudyPlan, tuned: Iterable[str]) -> list[str]:
@@ -103,12 +133,12 @@ def _taken_parameters(study: EarlierStudy, plan: StudyPlan, tuned: Iterable[str]
     return [name for name in tuned if name in there and name not in other]
 
 
-def _first_points(plan: StudyPlan, points: Iterable[Point | None], most: int) -> list[Point]:
+def _first_points(plan: StudyPlan, points: Iterable[Point], most: int) -> list[Point]:
     """The first ``most`` that differ; of a grid only points that it has."""
     grid = {point_key(plan.space, point.params) for point in plan.points} if plan.exhaustive else None
     first: dict[object, Point] = {}
     for point in points:
-        if point is not None and len(first) < most:
+        if len(first) < most:
             key = point_key(plan.space, point.params)
             if grid is None or key in grid:
                 first.setdefault(key, point)
@@ -141,8 +171,9 @@ def _taken_lines(study: EarlierStudy, taken: Iterable[str], points: Sequence[Poi
     """``last.h5, trial 12: scale=1.04 rotation=-1.5`` for each point of the study that is tried."""
     taken = list(taken)
     for point in points:
-        if point.origin.startswith(f"{FROM_EARLIER}{study.name}, trial "):
-            shared = {name: point.params[name] for name in taken}
+        if point.origin.startswith(_origin_of(study)):
+            left = point.origin.partition(_WITHOUT)[2].split(", ")
+            shared = {name: point.params[name] for name in taken if name not in left}
             yield f"{point.origin.removeprefix(FROM_EARLIER)}: {params_text(shared)}"
 
 
@@ -155,7 +186,7 @@ def _notices(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str]) -> Iter
     if not shared:
         yield f"{study.name}: nothing is taken from it: it tuned {', '.join(there) or 'nothing'}"
     else:
-        if specimen := [name for name in shared if plan.engine == "ptyrad" and name in _OF_THE_SPECIMEN]:
+        if specimen := _of_specimen(shared, plan):
             yield f"{study.name}: its {', '.join(specimen)} may be of its specimen alone: another one has others"
         missing = [name for name in tuned if name not in there]
         if missing:
