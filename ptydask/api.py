@@ -242,7 +242,7 @@ def validate(
     )
     from ptydask.driver.stages import plan_stages
 
-    path, studies = Path(config).expanduser(), read_studies(_paths(earlier, "earlier"))
+    path, studies = Path(config).expanduser(), read_studies(read_paths(earlier, "earlier"))
     planned = plan_stages(path, overrides, studies)
     return planned[0].plan if planned else start_from(complete_plan(path, overrides), studies)
 
