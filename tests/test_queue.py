@@ -133,6 +133,10 @@ def test_the_same_command_goes_on(toy_params: Params, tmp_path: Path, how: signa
     else:
         process.send_signal(how)
         assert process.wait(timeout=60) == (130 if how is signal.SIGINT else 75)
+        *_, third, last = (tmp_path / "log").read_text().splitlines()
+        assert third.split()[:2] == ["third", "0/4"]
+        assert "not begun" in third
+        assert "goes on" in last
     assert start(tmp_path, *files).wait(timeout=100) == 0, (tmp_path / "log").read_text()[-3000:]
     assert [len(records(tmp_path, name)) for name in ("first", "second", "third")] == [6, 6, 4]
     assert len([*(tmp_path / "out").iterdir()]) == 6

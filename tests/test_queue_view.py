@@ -9,10 +9,11 @@ from typing import Any
 
 from test_earlier import plan
 
+from ptydask.driver.queue import label_studies
 from ptydask.lineage import StageLineage
 from ptydask.model import SourceFile, StudyPlan
 from ptydask.progress.frame import render_frame, text_of
-from ptydask.progress.queue_view import QueueView, label_studies
+from ptydask.progress.queue_view import QueueView
 from ptydask.progress.view import LogView
 from ptydask.run_snapshot import RunSnapshot
 
