@@ -70,8 +70,8 @@ def prepare_after(study: QueuedStudy, before: Sequence[Path], view: View) -> Pre
         return replace(prepared, request=request) if isinstance(prepared, PreparedStages) else prepared
     again = prepare(request, study.file, ChosenSite(run.place, run.cluster_request, run.why_there))
     known = {text for _, text in prepared.plan.details}
-    if taken := [f"from {text}" for _, text in again.plan.details if text not in known]:
-        view.plan(taken)
+    taken = [text for _, text in again.plan.details if text not in known]
+    view.plan([f"from {text}" if ", trial " in text else text for text in taken])
     for notice in run_of(again).notices:
         if notice not in run.notices:
             view.notice(notice)
