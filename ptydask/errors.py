@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -256,3 +257,10 @@ def redact(text: str) -> str:
     for pattern, left in _REPLACEMENTS:
         text = pattern.sub(left, text)
     return text
+
+
+def clear_frames(error: BaseException | None) -> None:
+    """Empty the frames that an exception still refers to: they would hold data, model and gradients in memory."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
