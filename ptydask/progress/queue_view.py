@@ -67,10 +67,11 @@ class QueueView:
         return min(self._latest.keys() - self._ended, default=None)
 
     def _of_queue(self, place: int) -> RunSnapshot:
+        others = sorted({*range(len(self._names))} - {place}, key=lambda other: (other in self._ended, other))
         return replace(
             self._latest[place],
             queue=f"{place + 1} of {len(self._names)}: {self._names[place]}",
-            others=tuple(self._line_of(other) for other in range(len(self._names)) if other != place),
+            others=tuple(map(self._line_of, others)),
         )
 
     def _line_of(self, place: int) -> str:
