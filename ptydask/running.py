@@ -11,13 +11,13 @@ from ptydask.driver.contract import View, snapshot_of_records
 from ptydask.driver.execute import exhausted_text
 from ptydask.driver.notification import notify
 from ptydask.driver.prepare import PreparedRun, RunRequest
-from ptydask.driver.queue import QueueEnd, StudyEnd, check_apart, execute_queue, facts_of_queue
+from ptydask.driver.queue import QueueEnd, StudyEnd, check_apart, execute_queue, facts_of_queue, label_studies
 from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stages import PreparedStages
 from ptydask.driver.succession import QueuedStudy
 from ptydask.errors import StoreError
 from ptydask.progress import plan_text
-from ptydask.progress.queue_view import QueueView, label_studies
+from ptydask.progress.queue_view import QueueView
 from ptydask.progress.stages_text import stages_lines
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals

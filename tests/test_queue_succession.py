@@ -84,12 +84,15 @@ def test_the_latest_of_many(study: QueuedStudy, tmp_path: Path) -> None:
 
 
 def test_names_that_two_have(study: QueuedStudy, tmp_path: Path) -> None:
-    """Then paths tell them apart, also from those that the command names."""
+    """Then their folders tell them apart, also from those that the command names, and from the study itself."""
     one, two = before(tmp_path / "one" / "demo.h5", 0.5), before(tmp_path / "two" / "demo.h5", 1.5)
     three = before(tmp_path / "three.h5", 2.5)
-    assert [earlier.name for earlier in read_usable([one, two, three])] == [str(one), str(two), "three.h5"]
+    names = [earlier.name for earlier in read_usable([one, two, three])]
+    assert names == ["one/demo.h5", "two/demo.h5", "three.h5"]
     given = replace(study, request=replace(study.request, earlier=tuple(read_usable([one]))))
-    assert origins(given, two) == ["demo.h5, trial 0", f"{two}, trial 0"]
+    assert origins(given, two) == ["demo.h5, trial 0", "two/demo.h5, trial 0"]
+    own = study.prepared.plan.results.name
+    assert origins(study, before(tmp_path / "one" / own, 0.5)) == [f"one/{own}, trial 0"]
 
 
 def test_one_that_has_trials_keeps_its_points(study: QueuedStudy, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ A study that fails gives its workers back once its trials under way have ended, 
 by the main thread, which passes it on to all threads: each stops as a single run stops. Workers are ended once all
 have stopped collecting, so that no study takes its trials for lost. The same command goes on with every study from
 where its own results file is.
+
+A later study starts from those before it (:mod:`ptydask.driver.succession`): it is prepared again when it is opened.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.stages import PreparedStages, SharedCluster, label_of
 from ptydask.driver.succession import QueuedStudy, prepare_after
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error
-from ptydask.model import path_beside
+from ptydask.model import StudyPlan, path_beside
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals, Terminated
 from ptydask.storage import urls
@@ -102,19 +104,27 @@ def combine_exit_codes(codes: Sequence[int]) -> int:
     return next((code for code in codes if code not in (0, 3, 75)), next((c for c in (75, 3) if c in codes), 0))
 
 
+def label_studies(plans: Sequence[StudyPlan]) -> list[str]:
+    """What each study is called among the others: its name, or its file where another has the same name."""
+    files = [(plan.own_file or plan.source).path for plan in plans]
+    names = [plan.name.removesuffix(f" {plan.lineage.name}") if plan.lineage else plan.name for plan in plans]
+    return [name if names.count(name) == 1 else str(file) for name, file in zip(names, files, strict=True)]
+
+
 def facts_of_queue(end: QueueEnd) -> RunFacts:
     """What the user's command is told once all studies are over: trials of all together, and which are not complete."""
-    ends = [(study.prepared.plan, study, study.last) for study in end.studies]
-    failed = [plan.name for plan, study, _ in ends if study.error and not isinstance(study.error, StoppedEarly)]
-    early = [plan.name for plan, study, _ in ends if study.exit_code == 75]
+    ends, plans = end.studies, [study.prepared.plan for study in end.studies]
+    labelled = list(zip(label_studies(plans), ends, strict=True))
+    failed = [name for name, study in labelled if study.error and not isinstance(study.error, StoppedEarly)]
+    early = [name for name, study in labelled if study.exit_code == 75]
     words = [(failed, "failed"), (early, "not complete")]
     return RunFacts(
         "failed" if failed else "stopped" if early else "finished",
         f"queue of {len(ends)} studies",
-        Path(os.path.commonpath([plan.results.absolute().parent for plan, _, _ in ends])),
-        recorded=sum(last.recorded for _, _, last in ends if last),
-        total=sum(last.total if last else study.total for _, study, last in ends),
-        failed=sum(last.counts.get("failed", 0) for _, _, last in ends if last),
+        Path(os.path.commonpath([plan.results.absolute().parent for plan in plans])),
+        recorded=sum(study.last.recorded for study in ends if study.last),
+        total=sum(study.last.total if study.last else study.total for study in ends),
+        failed=sum(study.last.counts.get("failed", 0) for study in ends if study.last),
         metric="",
         best=None,
         reason="; ".join(f"{', '.join(names)} {word}" for names, word in words if names),

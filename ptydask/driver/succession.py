@@ -30,17 +30,24 @@ class QueuedStudy:
     prepared: Prepared
 
 
-def read_usable(paths: Sequence[Path], others: Iterable[EarlierStudy] = ()) -> list[EarlierStudy]:
+def read_usable(paths: Sequence[Path], others: Iterable[Path] = ()) -> list[EarlierStudy]:
     """The studies in those of these results files that have a completed trial by now.
 
-    Each is called as its file is, or by its path where one of ``paths`` or of the ``others`` is called so, too.
+    Each is called as its file is, with as many folders as tell it from the other ``paths`` and from ``others``.
     """
-    names = Counter([*(path.name for path in paths), *(study.path.name for study in others)])
+    endings = Counter(ending for path in [*paths, *others] for ending in _endings(path))
     studies = []
     for path in paths:
+        name = next((ending for ending in _endings(path) if endings[ending] == 1), str(path))
         with suppress(UnusableResults):
-            studies.append(read_study(path, path.name if names[path.name] == 1 else str(path)))
+            studies.append(read_study(path, name))
     return studies
+
+
+def _endings(path: Path) -> list[str]:
+    """``demo.h5``, ``gold/demo.h5``, ``monday/gold/demo.h5`` ..."""
+    parts = path.absolute().parts
+    return ["/".join(parts[-count:]) for count in range(1, len(parts))]
 
 
 def prepare_after(study: QueuedStudy, before: Sequence[Path], view: View) -> Prepared:
@@ -50,7 +57,8 @@ def prepare_after(study: QueuedStudy, before: Sequence[Path], view: View) -> Pre
     stages start from them. What was taken is told ``view``. Raises what :func:`ptydask.driver.conduct.prepare` raises.
     """
     prepared, run = study.prepared, run_of(study.prepared)
-    earlier = read_usable(before, study.request.earlier)
+    others = [prepared.plan.results, *(one.path for one in study.request.earlier)]
+    earlier = read_usable(before, others)
     chosen = select_same_microscope(prepared.plan, earlier)[-MOST:]
     alike = [one for one in earlier if one.meta.engine == prepared.plan.engine]  # of others nobody expects anything
     for line in explain_others(prepared.plan, alike[-MOST:]):
@@ -62,8 +70,8 @@ def prepare_after(study: QueuedStudy, before: Sequence[Path], view: View) -> Pre
         return replace(prepared, request=request) if isinstance(prepared, PreparedStages) else prepared
     again = prepare(request, study.file, ChosenSite(run.place, run.cluster_request, run.why_there))
     known = {text for _, text in prepared.plan.details}
-    if taken := [f"from {text}" for _, text in again.plan.details if text not in known]:
-        view.plan(taken)
+    taken = [text for _, text in again.plan.details if text not in known]
+    view.plan([f"from {text}" if ", trial " in text else text for text in taken])
     for notice in run_of(again).notices:
         if notice not in run.notices:
             view.notice(notice)

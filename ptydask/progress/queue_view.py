@@ -7,19 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ptydask.driver.contract import View
-from ptydask.driver.queue import StudyEnd
+from ptydask.driver.queue import StudyEnd, label_studies
 from ptydask.errors import PtydaskError, describe_error
 from ptydask.formatting import error_text, printable_text
-from ptydask.model import StudyPlan, TrialRecord
+from ptydask.model import TrialRecord
 from ptydask.progress.frame import closing_line
 from ptydask.run_snapshot import RunSnapshot
-
-
-def label_studies(plans: Sequence[StudyPlan]) -> list[str]:
-    """What each study is called among the others: its name, or its file where another has the same name."""
-    files = [(plan.own_file or plan.source).path for plan in plans]
-    names = [plan.name.removesuffix(f" {plan.lineage.name}") if plan.lineage else plan.name for plan in plans]
-    return [name if names.count(name) == 1 else str(file) for name, file in zip(names, files, strict=True)]
 
 
 class QueueView:
@@ -74,10 +67,11 @@ class QueueView:
         return min(self._latest.keys() - self._ended, default=None)
 
     def _of_queue(self, place: int) -> RunSnapshot:
+        others = sorted({*range(len(self._names))} - {place}, key=lambda other: (other in self._ended, other))
         return replace(
             self._latest[place],
             queue=f"{place + 1} of {len(self._names)}: {self._names[place]}",
-            others=tuple(self._line_of(other) for other in range(len(self._names)) if other != place),
+            others=tuple(map(self._line_of, others)),
         )
 
     def _line_of(self, place: int) -> str:
@@ -129,7 +123,8 @@ def _summary_row(label: str, end: StudyEnd) -> tuple[str, ...]:
         return (label, f"0/{end.total}", "-", "-", "-", _ending(end))
     best = error_text(last.best.error) if last.best else "-"
     failed = str(end.outcome.failed if end.outcome else last.counts.get("failed", 0))
-    return (label, f"{last.recorded}/{last.total}", failed, best, str(plan.results), _ending(end))
+    stage = f"stage {last.stage}: " if last.stage else ""
+    return (label, f"{last.recorded}/{last.total}", failed, best, str(plan.results), stage + _ending(end))
 
 
 def _ending(end: StudyEnd) -> str:
