@@ -23,7 +23,7 @@ NAMES = ("first", "second", "third")
 def test_exact_budgets_whatever_is_lost(
     seed: int, slurm: Sandbox, toy_params: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The study with broken data fails, the others have every trial once, no job and no file is left."""
+    """The study with broken data fails, the others have every trial once, no job and no file of theirs is left."""
     files = [
         toy_params(3, "first", sleep=0.3),
         toy_params(3, "unread", bad_data=True),
@@ -70,7 +70,6 @@ def test_exact_budgets_whatever_is_lost(
     assert max(again, default=1) <= 3
     left = [job for job in slurm.jobs() if job.name.startswith("ptydask-") and not job.over]
     assert not [job for job in left if job.state != "COMPLETING"], left
-    files_left = {path.name for path in out.iterdir()} - {
-        f"{name}{end}" for name in NAMES for end in (".h5", ".journal")
-    }
-    assert not files_left
+    expected = {f"{name}{end}" for name in NAMES for end in (".h5", ".journal")}
+    # The driver may have been killed while it had the study open that fails; then it is there, without a trial.
+    assert {path.name for path in out.iterdir()} - {"unread.h5", "unread.trials"} == expected
