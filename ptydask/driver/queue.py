@@ -46,7 +46,7 @@ from ptydask.storage import urls
 Prepared = PreparedRun | PreparedStages
 CarryOut = Callable[[Prepared, View, StopSignals], RunOutcome]
 
-_LOOK = 0.1
+_LOOK = 0.2
 """Seconds between two looks at signals and workers."""
 
 
