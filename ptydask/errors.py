@@ -10,6 +10,7 @@ PtydaskError
 │   └── UnusableResults the results cannot be written where they were asked for
 ├── StorageError        the Optuna storage
 ├── StoppedEarly        a run that ended before its study did; the same command goes on
+├── StudiesFailed       some of several studies that were run together
 └── ClusterError        workers that do not start or stay
 """
 
@@ -19,7 +20,7 @@ import importlib.util
 import json
 import re
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,21 @@ class StoppedEarly(PtydaskError):  # noqa: N818
 
 class ClusterError(PtydaskError):
     """The workers cannot do their work."""
+
+
+class StudiesFailed(PtydaskError):  # noqa: N818
+    """Of several studies that were run together some failed; the others are over, and the same call goes on.
+
+    ``errors`` has what ended each, by its file.
+    """
+
+    def __init__(self, errors: Mapping[Path, BaseException], count: int) -> None:
+        self.errors = dict(errors)
+        reasons = (
+            f"{file}: {error if isinstance(error, PtydaskError) else describe_error(error)}"
+            for file, error in self.errors.items()
+        )
+        super().__init__(one_line(f"{len(self.errors)} of {count} studies failed: {'; '.join(reasons)}"))
 
 
 def require(module: str, needed: str, extra: str, package: str = "") -> None:

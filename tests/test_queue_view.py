@@ -5,9 +5,14 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from test_earlier import plan
+
+from ptydask.lineage import StageLineage
+from ptydask.model import SourceFile, StudyPlan
 from ptydask.progress.frame import render_frame, text_of
-from ptydask.progress.queue_view import QueueView
+from ptydask.progress.queue_view import QueueView, label_studies
 from ptydask.progress.view import LogView
 from ptydask.run_snapshot import RunSnapshot
 
@@ -57,3 +62,19 @@ def test_a_frame_of_a_queue_fits_any_window() -> None:
         assert len(lines) <= height
         assert "study 1 of 9: gold" in lines[0]
         assert ("study-7: waits" in lines) == (height == 40)
+
+
+def test_studies_of_one_name_are_called_as_their_files() -> None:
+    """Those that were given; a stage is called as its study."""
+
+    def named(name: str, file: str, **more: Any) -> StudyPlan:
+        return replace(plan(), name=name, source=SourceFile(Path(file), "", "yaml"), **more)
+
+    plans = [
+        named("demo", "a/params.yaml"),
+        named("demo rough", "base.yaml", lineage=StageLineage("rough", ("rough", "fine"))),
+        named("lead fine", "c.yaml", lineage=StageLineage("fine", ("rough", "fine"))),
+        named("iron", "d.yaml"),
+    ]
+    plans[1] = replace(plans[1], own_file=SourceFile(Path("b.yaml"), "", "yaml"))
+    assert label_studies(plans) == ["a/params.yaml", "b.yaml", "lead", "iron"]

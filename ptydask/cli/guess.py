@@ -15,7 +15,8 @@ from ptydask.errors import UsageError, require
 from ptydask.formatting import shell_path
 
 if TYPE_CHECKING:
-    from ptydask.guess.table import Guess, Report, Value
+    from ptydask.guess.report import Report
+    from ptydask.guess.table import Guess, Value
     from ptydask.model import SourceFile
 
 _EPILOG = """\
@@ -58,10 +59,10 @@ def guess_command(args: argparse.Namespace) -> int:
     if "init_params" not in plan.config:
         raise UsageError(f"{args.file}: guesses are for PtyRAD's params files")
     parallax = not args.no_parallax and has_parallax()
-    if not parallax and not args.no_parallax:
-        formats.print_stderr("without parallax, and C10: it needs fast-acbf (pip install 'ptydask[guess]')")
     with naming_file(plan):
         measured = guess_params(plan.config["init_params"], parallax=parallax)
+    if not parallax and not args.no_parallax:
+        formats.print_stderr("without parallax, and C10: it needs fast-acbf (pip install 'ptydask[guess]')")
     if args.format == "text":
         _print_report(measured.report)
     else:

@@ -10,9 +10,16 @@ from ptydask.driver.contract import View
 from ptydask.driver.queue import StudyEnd
 from ptydask.errors import PtydaskError, describe_error
 from ptydask.formatting import error_text, printable_text
-from ptydask.model import TrialRecord
+from ptydask.model import StudyPlan, TrialRecord
 from ptydask.progress.frame import closing_line
 from ptydask.run_snapshot import RunSnapshot
+
+
+def label_studies(plans: Sequence[StudyPlan]) -> list[str]:
+    """What each study is called among the others: its name, or its file where another has the same name."""
+    files = [(plan.own_file or plan.source).path for plan in plans]
+    names = [plan.name.removesuffix(f" {plan.lineage.name}") if plan.lineage else plan.name for plan in plans]
+    return [name if names.count(name) == 1 else str(file) for name, file in zip(names, files, strict=True)]
 
 
 class QueueView:
@@ -112,19 +119,22 @@ SUMMARY = ("study", "trials", "failed", "best", "results", "how it ended")
 
 def summary_rows(ends: Sequence[StudyEnd]) -> list[tuple[str, ...]]:
     """One row of :data:`SUMMARY` for each study of a queue that is over."""
-    return [_summary_row(end) for end in ends]
+    labels = label_studies([end.prepared.plan for end in ends])
+    return [_summary_row(label, end) for label, end in zip(labels, ends, strict=True)]
 
 
-def _summary_row(end: StudyEnd) -> tuple[str, ...]:
+def _summary_row(label: str, end: StudyEnd) -> tuple[str, ...]:
     plan, last = end.prepared.plan, end.last
     if last is None:
-        return (plan.name, "0", "-", "-", "-", _ending(end))
+        return (label, f"0/{end.total}", "-", "-", "-", _ending(end))
     best = error_text(last.best.error) if last.best else "-"
     failed = str(end.outcome.failed if end.outcome else last.counts.get("failed", 0))
-    return (plan.name, f"{last.recorded}/{last.total}", failed, best, str(plan.results), _ending(end))
+    return (label, f"{last.recorded}/{last.total}", failed, best, str(plan.results), _ending(end))
 
 
 def _ending(end: StudyEnd) -> str:
+    if end.stopped:
+        return "not begun" if end.error is None else "stopped"
     if end.error is not None:
         return printable_text(str(end.error) if isinstance(end.error, PtydaskError) else describe_error(end.error))
     if end.outcome is None:
