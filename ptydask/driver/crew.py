@@ -22,6 +22,8 @@ from ptydask.trial import reconcile
 
 TICK = 1.0
 """Seconds between two looks at everything."""
+_SHARED = 0.2
+"""The same at workers, where other studies have some of them: no worker shall wait long between two studies."""
 _STEP = 0.1
 """The same, while there is no worker yet."""
 _FETCH = 5.0
@@ -76,6 +78,11 @@ class WorkerPool:
     def client(self) -> Client:
         """The connection to the scheduler."""
         return self.cluster.client
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two calls of :meth:`update`."""
+        return _SHARED if isinstance(self.cluster, LentCluster) else TICK
 
     def wait_for_first(self, unfinished: int, between: Callable[[], None] = lambda: None) -> Mapping[str, str]:
         """Wait until one worker is ready; what it says of itself and of the data.

@@ -59,6 +59,7 @@ class _StudyRun:
     ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     """Keys of tasks that are over, put there by Dask as it hears of them."""
     last_tick: float = 0.0
+    last_look: float = 0.0
     look_owed: bool = False
     """Whether a trial may be nobody's, which shows only once every task in flight has signed its own."""
 
@@ -96,7 +97,7 @@ class _StudyRun:
         while self.flight or not progress.over():
             self.send_trials(len(uncollected))
             # With tasks left to collect, those that ended meanwhile are taken without waiting for any.
-            uncollected.extend(self._wait_for_ended(0.0 if uncollected else TICK))
+            uncollected.extend(self._wait_for_ended(0.0 if uncollected else self.crew.interval))
             self.send_trials(len(uncollected))  # a worker that is free gets its next trial before any bookkeeping
             if uncollected:
                 key = uncollected.popleft()
@@ -191,16 +192,19 @@ class _StudyRun:
         self.progress.observer.notice(str(error))
 
     def tick(self, *, force: bool = False) -> None:
-        """Look after the workers and tell of the run, about once a second."""
+        """Look after the workers, as often as they want it, and tell of the run, about once a second."""
         now = time.monotonic()
-        if not force and now - self.last_tick < TICK:
+        whole = force or now - self.last_tick >= TICK
+        if not whole and now - self.last_look < self.crew.interval:
             return
-        self.last_tick = now
-        if self.look_owed:
+        self.last_look = now
+        if whole and self.look_owed:
             self.look_owed = self.reconciler.reconcile_trials(Reason.LOST, self.flight)
         for key in self.crew.update(self.progress.unfinished(), self.progress.longest):
             self.ended.put(key)  # Dask may still hope for this worker; nobody else does
-        self.progress.tell(len(self.flight))
+        if whole:
+            self.last_tick = now
+            self.progress.tell(len(self.flight))
 
     def finish(self) -> RunOutcome:
         """Put right what is left, and say how it went."""
