@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class NoSuchArray(Exception):  # noqa: N818 - becomes a DataError
 
 @contextmanager
 def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int, int]) -> Iterator[Any]:
-    """Anything with a shape, a dtype and slices: a dataset of an HDF5 file or of zarr, a memory map, or an array.
+    """Anything with a shape, a dtype and slices: a dataset of an HDF5 file or of zarr, a mapped file, or an array.
 
     ``params`` are PtyRAD's ``meas_params``; ``expected`` is the (N, Npix, Npix) of a .raw file without a shape, and
     tells the patterns of a file without a key from other stacks. Raises OSError and ValueError for a file that cannot
@@ -42,9 +42,9 @@ def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int
     if path.is_dir() and suffix != ".zarr":
         raise NoSuchArray("is a folder, not a file")
     if suffix == ".npy":
-        yield np.load(path, mmap_mode="r", allow_pickle=False)
+        yield _MappedAnew(lambda: np.load(path, mmap_mode="r", allow_pickle=False))
     elif suffix == ".raw":
-        yield _map_raw(path, params, expected)
+        yield _MappedAnew(lambda: _map_raw(path, params, expected))
     elif suffix in TIFF_SUFFIXES:
         yield _read_tiff(path)
     elif suffix == ".zarr":
@@ -64,6 +64,18 @@ def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int
     else:
         rule = f"{suffix or 'a file without a suffix'} cannot be read in part"
         raise NoSuchArray(rule, f"of {', '.join(SUFFIXES)} it can")
+
+
+class _MappedAnew:
+    """A file that is mapped for each slice alone: pages of a map that stays count as the process's memory."""
+
+    def __init__(self, open_map: Callable[[], Any]) -> None:
+        self._open_map = open_map
+        mapped = open_map()
+        self.shape, self.dtype = mapped.shape, mapped.dtype
+
+    def __getitem__(self, where: Any) -> Any:
+        return np.array(self._open_map()[where])
 
 
 def _map_raw(path: Path, params: Mapping[str, Any], expected: tuple[int, int, int]) -> Any:
