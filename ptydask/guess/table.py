@@ -30,6 +30,8 @@ second share of itself from position to position, may be bright between its atom
 _COARSE = 2.0
 """Scan steps, in units of what resolves all of the field, from which on a turn is no more than fair: more than half of
 the band that the probe lets through is folded back."""
+_FOLDED = 1.0
+"""Degree by which what is folded back may turn all parts of the field alike."""
 _SURE, _ROUGH = 2.0, 4.0
 """Deviation of a turn in degree up to which it is good, and fair."""
 
@@ -87,10 +89,10 @@ def guess_by_disk(disk: Disk | None, geometry: Geometry) -> list[Guess]:
         if angle is None:
             return [Guess(name, None, None, DISK, "none", "the file has no probe_conv_angle", file_value, unit)]
         value = 1e3 * geometry.wavelength * disk.radius / (geometry.pixels * angle)
-        why = f"if probe_conv_angle is {angle:g} mrad: the disk tells one by the other"
+        why = f"if probe_conv_angle is {angle:g} mrad"
     else:
         assert own is not None
-        value, why = disk.radius * own, f"if dx is {geometry.pixel_size:.4g} angstrom: the disk tells one by the other"
+        value, why = disk.radius * own, f"if dx is {geometry.pixel_size:.4g} angstrom"
     share = disk.radius_deviation / disk.radius
     trust: Trust = "good" if share < 0.03 and disk.seen == 1 else "fair"
     return [Guess(name, value, value * share, DISK, trust, why, file_value, unit)]
@@ -203,4 +205,4 @@ def list_facts(sample: PatternSample, disk: Disk | None, geometry: Geometry) -> 
     return facts
 
 
-_OVERSAMPLING = "(Npix dx / step)^2; ptychography wants well above 1"
+_OVERSAMPLING = "(Npix dx / step)^2, to be well above 1"
