@@ -125,6 +125,8 @@ def judge_parallax(
         defocus.append(f"at the entrance, if it is {thickness:.0f} angstrom thick")
     elif strong:
         defocus.append("of a plane within the specimen")
+    else:
+        defocus.append("in the specimen's middle, if it is thick")
     rotation, flips = fit.rotation, geometry.flips
     if fit.mirrored:
         rotation, flips = unmirror(geometry.flips, fit.rotation)
