@@ -67,12 +67,12 @@ SETUPS = {
 }
 
 
-def write(name: str, folder: Path, truth: Mapping[str, float]) -> Path:
+def write(name: str, folder: Path, truth: Mapping[str, float], setup: Setup | None = None) -> Path:
     """Simulate the scan of the specimen ``name`` with the affine ``truth``; returns the params file.
 
-    Raises MissingDependency without abTEM.
+    ``setup`` is another than that of ``SETUPS``. Raises MissingDependency without abTEM.
     """
-    setup = SETUPS[name]
+    setup = setup or SETUPS[name]
     affine = {f"scan_{key}": value for key, value in truth.items()}
     experiment = Experiment(scan=setup.scan, scan_step=setup.scan_step, **{"scan_rotation": 0.0, **affine})
     line = (np.arange(setup.scan) - (setup.scan - 1) / 2) * setup.scan_step

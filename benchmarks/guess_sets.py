@@ -1,4 +1,7 @@
-"""Twelve planted scans for ``benchmarks/guess.py``: what the microscope did, and a params file that says otherwise.
+"""Planted scans for ``benchmarks/guess.py``: what the microscope did, and a params file that says otherwise.
+
+Lists of twelve: ``TUNED``, by which the thresholds of ``guess/parallax*.py`` were set, and lists of other specimens and
+microscopes that were held out of that: to be looked at, not to be tuned to.
 
 The patterns are those of the demo's microscope, with an astigmatic probe where one is planted. They are stored as a
 detector would that is mounted mirrored or on its side: PtyRAD's ``meas_flipT`` of the truth brings them back.
@@ -6,16 +9,24 @@ detector would that is mounted mirrored or on its side: PtyRAD's ``meas_flipT`` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import yaml
+from guess_specimens import SPECIMENS
 from numpy.typing import NDArray
 
 from ptydask import demo
-from ptydask.demo.microscope import FINER, Experiment, pattern_intensities, simulate_probe, specimen_layers
+from ptydask.demo.microscope import (
+    FINER,
+    Experiment,
+    Specimen,
+    pattern_intensities,
+    scan_positions,
+    simulate_probe,
+)
 
 CACHE = Path(__file__).parent / "cache" / "guess"
 Flips = tuple[int, int, int]
@@ -35,23 +46,39 @@ class PlantedSet:
     nominal_c10: float = 0.0
     slices: int = 1
     electrons: float = 50_000
+    """In a pattern."""
     seed: int = 101
+    specimen: str = "tungsten diselenide"
+    voltage: float = 80.0
+    """kV"""
+    convergence: float = 24.9
+    """Semi-angle, mrad."""
+    step: float = 0.9
+    pixel_size: float = 0.42
+    slice_thickness: float = 12.0
+    scale: float = 1.0
+    """The true step over ``step``, which is the file's."""
 
     def experiment(self) -> Experiment:
         """What the microscope did, but for the astigmatism."""
         return Experiment(
+            voltage=self.voltage,
+            convergence=self.convergence,
             pixels=64,
+            pixel_size=self.pixel_size,
             scan=32,
-            scan_scale=1.0,
+            scan_step=self.step,
+            scan_scale=self.scale,
             scan_rotation=self.rotation,
             defocus=-self.C10,
             dose=self.electrons,
             seed=self.seed,
             slices=self.slices,
+            slice_thickness=self.slice_thickness,
         )
 
 
-SETS = (
+TUNED = (
     PlantedSet("under", 17, -240, nominal_c10=-200, seed=101),
     PlantedSet("over", -38, 300, nominal_c10=250, seed=102),
     PlantedSet("quarter", 93, 200, nominal_c10=150, seed=103),
@@ -66,17 +93,204 @@ SETS = (
     PlantedSet("lowdose", 64, 220, nominal_c10=200, electrons=300, seed=112),
 )
 
+_STO = {"specimen": "perovskite"}
+_GOLD = {"specimen": "gold on carbon"}
+_200, _300, _60 = {"voltage": 200.0}, {"voltage": 300.0}, {"voltage": 60.0}
+HELD_OUT = (
+    PlantedSet(
+        "lattice", -155, -280, nominal_c10=-220, seed=201, **_STO, **_200, convergence=20, step=0.6, pixel_size=0.3
+    ),
+    PlantedSet(
+        "noLattice", 77, 350, nominal_c10=300, seed=202, **_GOLD, **_300, convergence=15, step=0.8, pixel_size=0.35
+    ),
+    PlantedSet(
+        "wideAngle", 121, 310, nominal_c10=200, seed=203, **_GOLD, **_200, convergence=28, step=0.7, pixel_size=0.36
+    ),
+    PlantedSet(
+        "lowVoltage", -100, -150, nominal_c10=-100, seed=204, **_STO, **_60, convergence=30, step=0.8, pixel_size=0.3
+    ),
+    PlantedSet(
+        "leftRight", 12, -350, (0, 1, 0), nominal_c10=-300, seed=205, **_GOLD, convergence=21, step=0.5, scale=1.02
+    ),
+    PlantedSet(
+        "onItsSide",
+        140,
+        180,
+        (0, 0, 1),
+        nominal_c10=150,
+        seed=206,
+        **_STO,
+        **_300,
+        convergence=22,
+        step=0.5,
+        pixel_size=0.3,
+    ),
+    PlantedSet(
+        "allFlips",
+        -60,
+        240,
+        (1, 1, 1),
+        nominal_c10=200,
+        seed=207,
+        **_GOLD,
+        **_200,
+        convergence=22,
+        step=0.6,
+        pixel_size=0.33,
+    ),
+    PlantedSet(
+        "elongated",
+        -5,
+        -220,
+        C12a=-30,
+        C12b=35,
+        nominal_c10=-200,
+        seed=208,
+        **_STO,
+        convergence=21.4,
+        step=0.7,
+        scale=0.98,
+    ),
+    PlantedSet(
+        "wrongSign", 165, 200, nominal_c10=-200, seed=209, **_GOLD, **_300, convergence=25, step=0.6, pixel_size=0.3
+    ),
+    PlantedSet("focused", -83, 0, seed=210, **_GOLD, **_200, convergence=21, step=0.6, pixel_size=0.33),
+    PlantedSet(
+        "slab",
+        33,
+        -300,
+        nominal_c10=-250,
+        slices=8,
+        slice_thickness=20,
+        seed=211,
+        **_STO,
+        **_200,
+        convergence=20,
+        step=0.6,
+        pixel_size=0.3,
+    ),
+    PlantedSet(
+        "fewElectrons",
+        -140,
+        -260,
+        nominal_c10=-200,
+        electrons=200,
+        seed=212,
+        **_GOLD,
+        **_200,
+        convergence=20,
+        step=0.6,
+        pixel_size=0.33,
+    ),
+)
+_WSE2 = {"specimen": "tungsten diselenide"}
+FRESH = (
+    PlantedSet(
+        "square", -172, 320, nominal_c10=250, seed=301, **_STO, **_300, convergence=24, step=0.7, pixel_size=0.3
+    ),
+    PlantedSet("clusters", 100, -130, nominal_c10=-150, seed=302, **_GOLD, convergence=21.4, step=0.6),
+    PlantedSet(
+        "lowest", -47, 220, nominal_c10=180, seed=303, **_WSE2, **_60, convergence=32, step=0.8, pixel_size=0.33
+    ),
+    PlantedSet(
+        "widest", 8, -260, nominal_c10=-200, seed=304, **_GOLD, **_300, convergence=30, step=0.8, pixel_size=0.3
+    ),
+    PlantedSet(
+        "halfTurn",
+        72,
+        -240,
+        (1, 1, 0),
+        nominal_c10=-200,
+        seed=305,
+        **_STO,
+        **_200,
+        convergence=20,
+        step=0.6,
+        pixel_size=0.3,
+    ),
+    PlantedSet("quarterTurn", -20, 370, (0, 1, 1), nominal_c10=300, seed=306, **_GOLD, convergence=21, step=0.8),
+    PlantedSet(
+        "otherQuarter",
+        118,
+        -190,
+        (1, 0, 1),
+        nominal_c10=-150,
+        seed=307,
+        **_WSE2,
+        **_200,
+        convergence=24,
+        step=0.6,
+        pixel_size=0.3,
+    ),
+    PlantedSet(
+        "stretched",
+        -129,
+        260,
+        C12a=50,
+        C12b=20,
+        nominal_c10=200,
+        seed=308,
+        **_GOLD,
+        **_200,
+        convergence=22,
+        step=0.7,
+        pixel_size=0.33,
+    ),
+    PlantedSet("nearFocus", 55, 30, nominal_c10=50, seed=309, **_STO, **_200, convergence=20, step=0.6, pixel_size=0.3),
+    PlantedSet(
+        "opposite", 24, -300, nominal_c10=250, seed=310, **_WSE2, **_300, convergence=20, step=0.7, pixel_size=0.3
+    ),
+    PlantedSet(
+        "block", -66, 300, nominal_c10=250, slices=10, slice_thickness=15, seed=311, **_GOLD, convergence=21.4, step=0.8
+    ),
+    PlantedSet(
+        "dim",
+        150,
+        -200,
+        nominal_c10=-150,
+        electrons=400,
+        seed=312,
+        **_WSE2,
+        **_60,
+        convergence=28,
+        step=0.8,
+        pixel_size=0.36,
+    ),
+)
+BY_ABTEM = (
+    PlantedSet("monolayer", 64, -200, nominal_c10=-150, specimen="wse2", slice_thickness=1),
+    PlantedSet("tenCells", -110, 180, nominal_c10=150, specimen="srtio3", slice_thickness=40),
+    PlantedSet("thirtyCells", 35, -250, nominal_c10=-200, specimen="srtio3", slice_thickness=120),
+)
+"""Made by abTEM, whose physics is not the demo's: microscopes and doses are those of ``abtem_data.py``."""
+LISTS = {"tuned": TUNED, "held out": HELD_OUT, "fresh": FRESH, "abTEM": BY_ABTEM}
+"""By what the table calls them."""
+
 
 def write(planted: PlantedSet, folder: Path = CACHE) -> Path:
     """Simulate the set where it is not there yet; returns its params file."""
     params, data = folder / f"{planted.name}.yaml", folder / f"{planted.name}.h5"
     if params.exists():
         return params
+    if planted in BY_ABTEM:
+        return _write_by_abtem(planted, folder / planted.name)
     folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(data, "w") as file:
         file.create_dataset("patterns", data=_mount(_simulate(planted), planted.flips), compression="gzip")
     params.write_text(_params_text(planted, data))
     return params
+
+
+def _write_by_abtem(planted: PlantedSet, folder: Path) -> Path:
+    if (folder / demo.PARAMS).exists():
+        return folder / demo.PARAMS
+    import abtem_data
+
+    setup = abtem_data.SETUPS[planted.specimen]
+    beam = {"C10": planted.C10, "nominal_c10": planted.nominal_c10}
+    changed = replace(setup, **beam, thickness=planted.slice_thickness, slices=1, scan=32)
+    truth = {"rotation": planted.rotation}
+    return abtem_data.write(planted.specimen, folder, truth, changed)
 
 
 def unmount(patterns: NDArray[np.generic], flips: Flips) -> NDArray[np.generic]:
@@ -97,10 +311,16 @@ def _simulate(planted: PlantedSet) -> NDArray[np.uint16]:
     """Counted patterns, (N, ky, kx)."""
     experiment = planted.experiment()
     rng = np.random.default_rng(planted.seed)
-    layers = specimen_layers(experiment, rng)
+    layers = _specimen_layers(planted, experiment, rng)
     probe = _add_astigmatism(simulate_probe(experiment), experiment, planted)
     ideal = pattern_intensities(experiment, layers, probe)
     return np.stack([rng.poisson(experiment.dose * intensity).astype(np.uint16) for intensity in ideal])
+
+
+def _specimen_layers(planted: PlantedSet, experiment: Experiment, rng: np.random.Generator) -> list[Specimen]:
+    """As large as any probe of the scan reaches; each layer with its own vacancies."""
+    half_side = float(np.abs(scan_positions(experiment)).max()) + experiment.pixels * experiment.pixel_size
+    return [SPECIMENS[planted.specimen](half_side, rng) for _ in range(experiment.slices)]
 
 
 def _add_astigmatism(
@@ -118,7 +338,11 @@ def _params_text(planted: PlantedSet, data: Path) -> str:
     experiment = planted.experiment()
     params = yaml.safe_load(demo.params_text(data))
     params["init_params"] |= {
+        "probe_kv": planted.voltage,
+        "probe_conv_angle": planted.convergence,
         "probe_aberrations": {"C10": planted.nominal_c10},
+        "meas_calibration": {"mode": "dx", "value": planted.pixel_size},
+        "pos_scan_step_size": planted.step,
         "meas_Npix": experiment.pixels,
         "pos_N_scan_slow": experiment.scan,
         "pos_N_scan_fast": experiment.scan,

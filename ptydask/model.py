@@ -63,6 +63,8 @@ BY_SAMPLER = "sampler"
 """Origin of one that the file's sampler chose."""
 BY_SLOPES = "slopes"
 """Origin of one that the slopes of the trials before it chose."""
+GUESSED = "guess"
+"""Origin of one that was guessed from the patterns."""
 FROM_EARLIER = "from "
 """How the origin begins of one that is an earlier study's: ``from last.h5, trial 12``."""
 

@@ -11,12 +11,17 @@ import yaml
 from ptydask import demo
 from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
-from ptydask.distributions import FloatRange, IntRange
 from ptydask.errors import ConfigError, DataError
-from ptydask.guess import disk, mass, patterns, points, table
+from ptydask.guess import disk, mass, measuring, patterns, table
 from ptydask.guess.measuring import guess_params
 
 EVERY_FLIP = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+
+
+@pytest.fixture(autouse=True)
+def _without_parallax(monkeypatch):
+    """Whether fast-acbf is installed or not; tests/test_parallax.py has its guesses."""
+    monkeypatch.setattr(measuring, "has_parallax", lambda: False)
 
 
 def unflip(array, flips):
@@ -180,28 +185,40 @@ def arrangements(stack, scan, pixels):
     yield "detector in front of positions", stack.transpose(1, 2, 0), {"meas_permute": [2, 0, 1]}
 
 
-@pytest.mark.parametrize("suffix", ["h5", "mat", "npy", "raw"])
+def write_as(suffix, path, stored):
+    """The array in a file of that kind."""
+    if suffix == "npy":
+        np.save(path, stored)
+    elif suffix == "raw":
+        gapped = np.zeros(len(stored), np.dtype([("values", np.float32, (48, 48)), ("gap", np.void, 1024)]))
+        gapped["values"] = stored
+        gapped.tofile(path)
+    elif suffix in ("tif", "packed.tif"):
+        tifffile = pytest.importorskip("tifffile")
+        tifffile.imwrite(path, stored, photometric="minisblack", compression="zlib" if "packed" in suffix else None)
+    elif suffix == "old.mat":
+        pytest.importorskip("scipy.io").savemat(path, {"patterns": stored, "dx": 0.5})
+    elif suffix == "zarr":
+        pytest.importorskip("zarr").open_group(path, mode="w").create_array("entry/patterns", data=stored)
+    else:
+        write(path.parent, stored, path.name)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "mat", "npy", "raw", "tif", "packed.tif", "old.mat", "zarr"])
 def test_every_file_and_order_reads_alike(tmp_path, planted, suffix, monkeypatch):
     """In slabs of one row and in one slab."""
     experiment, stack = planted
     geometry = patterns.read_geometry(section("", experiment))
     middle = stack.reshape(24, 24, 48, 48)
-    for slab in (1, 2**26):
-        monkeypatch.setattr(patterns, "_SLAB", slab)
-        for name, stored, more in arrangements(stack, 24, 48):
-            path = tmp_path / f"{name}.{suffix}"
-            if suffix == "npy":
-                np.save(path, stored)
-            elif suffix == "raw":
-                if name != "flat":
-                    continue
-                gapped = np.zeros(len(stored), np.dtype([("values", np.float32, (48, 48)), ("gap", np.void, 1024)]))
-                gapped["values"] = stored
-                gapped.tofile(path)
-            elif not path.exists():
-                write(tmp_path, stored, path.name)
-            init = section(path, experiment, **more)
-            init["meas_params"].pop("key" if suffix != "mat" else "", None)
+    for name, stored, more in arrangements(stack, 24, 48):
+        path = tmp_path / f"{name}.{suffix}"
+        if suffix == "raw" and name != "flat":
+            continue
+        write_as(suffix, path, stored)
+        init = section(path, experiment, **more)
+        del init["meas_params"]["key"]
+        for slab in (1, 2**26):
+            monkeypatch.setattr(patterns, "_SLAB", slab)
             sample = patterns.read_patterns(init, geometry)
             assert np.array_equal(sample.patterns, middle), name
             assert sample.mean == pytest.approx(stack.mean(0), rel=1e-6)
@@ -261,24 +278,6 @@ def test_a_geometry_that_is_not_stated_is_refused(planted, change, key):
 
 
 # --- decisions ----------------------------------------------------------------------------------------
-
-
-def one(parameter, value, deviation=1.0, method="a", trust="good", why=""):
-    return table.Guess(parameter, value, deviation, method, trust, why, None)
-
-
-def test_the_most_trusted_guess_counts():
-    report = table.Report((one("rotation", 1.0, 0.1, trust="fair"), one("rotation", 2.0, 2.0), one("C10", None)), ())
-    assert report.chosen()["rotation"].value == 2.0
-    assert "C10" not in report.chosen()
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "apart"), [(10.0, 11.0, False), (179.0, -179.0, False), (10.0, 30.0, True), (0.0, 180.0, True)]
-)
-def test_methods_that_disagree_are_said(a, b, apart):
-    lines = list(table._disagreements([one("rotation", a), one("rotation", b, method="b")]))
-    assert bool(lines) is apart
 
 
 @pytest.mark.parametrize(
@@ -346,50 +345,3 @@ def test_other_files_are_refused(tmp_path, capsys):
     sweep.write_text("program: train.py\nmethod: random\nparameters: {a: {values: [1, 2]}}\n")
     assert main(["guess", str(sweep)]) == 2
     assert "params file" in capsys.readouterr().err
-
-
-# --- in a study ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("dist", "value", "deviation", "narrowed"),
-    [
-        (FloatRange(-4, 4, 0.5), 1.1, 0.3, FloatRange(0, 2.5, 0.5)),
-        (FloatRange(-4, 4, 0.5), 3.9, 0.01, FloatRange(3, 4, 0.5)),
-        (FloatRange(-4, 4), 1.0, 0.25, FloatRange(0, 2)),
-        (FloatRange(-4, 4), 0.0, 9.0, FloatRange(-4, 4)),
-        (IntRange(0, 100, 10), 42.0, 1.0, IntRange(20, 60, 10)),
-    ],
-)
-def test_ranges_are_narrowed_on_their_grid(dist, value, deviation, narrowed):
-    assert points.narrow_range(dist, value, deviation) == narrowed
-
-
-def test_guesses_are_tried_and_what_is_not_tuned_is_said():
-    space = {"rotation": FloatRange(-4, 4, 0.5), "scale": FloatRange(0.9, 1.1, 0.02)}
-    chosen = {"rotation": one("rotation", -2.4, 0.2), "conv_angle": one("conv_angle", 20.0, 0.1)}
-    start = {"rotation": 0.0, "scale": 1.0}
-    used = points.use_guesses(chosen, space, start, narrow=False)
-    assert used.point.params == {"rotation": -2.5, "scale": 1.0}
-    assert used.point.origin == "guess"
-    assert used.space == space
-    assert any("conv_angle" in notice and "not tune" in notice for notice in used.notices)
-    assert points.use_guesses(chosen, space, start, narrow=True).space["rotation"] == FloatRange(-3.5, -1.5, 0.5)
-    beyond = points.use_guesses({"rotation": one("rotation", 90.0)}, space, start, narrow=True)
-    assert beyond.point is None
-    assert beyond.space == space
-    assert any("beyond" in notice for notice in beyond.notices)
-
-
-@pytest.mark.ptyrad
-@pytest.mark.parametrize("option", [["--guess"], ["--guess", "ranges"]])
-def test_a_run_tries_the_guess(tmp_path, option):
-    from ptydask.cli import build_parser, run
-    from ptydask.driver.prepare import complete_plan
-
-    args = build_parser().parse_args(["run", str(demo.write(tmp_path)), *option])
-    plan = complete_plan(args.config, run._make_overrides(args))
-    guessed = next(point for point in plan.points if point.origin == "guess")
-    assert guessed.params["rotation"] == pytest.approx(-1.5, abs=3)
-    assert set(guessed.params) == set(plan.space)
-    assert any(notice.startswith("guess: rotation") for notice in plan.notices)

@@ -22,6 +22,7 @@ FIT = parallax.ParallaxFit(
     elsewhere=0.1,
     mirrored_otherwise=0.4,
     twin=10.0,
+    contrast=0.1,
     image=np.zeros((32, 32), np.float32),
 )
 

@@ -1,4 +1,4 @@
-"""What guesses are made from, to look at: the mean pattern with its disk, and the field of the centres of mass."""
+"""What guesses are made from, to look at: the mean pattern with its disk, parallax, and the centres of mass."""
 
 from __future__ import annotations
 
@@ -16,61 +16,116 @@ if TYPE_CHECKING:
 
 _MOST = 256
 """Scan positions along a side of the field that is drawn, in its middle."""
-_ARROWS = 24
+_ARROWS = 20
 """Along a side."""
 
 
-def draw(measured: Measured, image: NDArray[np.float32] | None = None) -> Figure:
-    """The mean pattern, its square root, with the disk; the field by colour and arrows; ``image`` is of parallax.
+def draw(measured: Measured) -> Figure:
+    """The mean pattern with the disk; the phase by parallax, where that was fitted; the field of the centres of mass.
 
-    Raises MissingDependency without Matplotlib.
+    Real space is in angstrom from the middle of what was read, along the scan's own axes. Raises MissingDependency
+    without Matplotlib.
     """
     need_matplotlib()
     from ptydask.analysis.figures import style
 
-    panels = 2 if image is None else 3
+    panels = 2 if measured.parallax is None else 3
     with style.style_context():
-        figure = style.new_figure(3.6 * panels, 3.6)
-        _draw_pattern(figure.add_subplot(1, panels, 1), measured)
-        _draw_field(figure.add_subplot(1, panels, panels), measured.sample.mass)
-        if image is not None:
-            axes = figure.add_subplot(1, panels, 2)
-            axes.imshow(image, cmap="gray")
-            _dress(axes, "parallax", "scan position")
+        figure = style.new_figure(3.6 * panels, 4.1)
+        pattern, *middle, field = figure.subplots(1, panels)
+        _draw_pattern(figure, pattern, measured)
+        for axes in middle:
+            _draw_phase(figure, axes, measured)
+        _draw_field(figure, field, measured)
         style.note(figure, measured.report.warnings[:3])
     return figure
 
 
-def _draw_pattern(axes: Any, measured: Measured) -> None:
+def _draw_pattern(figure: Figure, axes: Any, measured: Measured) -> None:
+    from matplotlib.colors import PowerNorm
     from matplotlib.patches import Circle
 
     from ptydask.analysis.figures.style import ORANGE
 
-    axes.imshow(np.sqrt(np.maximum(measured.sample.mean, 0)), cmap="viridis")
-    title = "mean pattern, no disk"
+    mean = np.maximum(measured.sample.mean, 0)
+    shown = axes.imshow(mean, cmap="viridis", norm=PowerNorm(0.5, vmin=0))
+    title = "Mean pattern: no disk"
     if (disk := measured.disk) is not None:
         y, x = disk.centre
         axes.add_patch(Circle((x, y), disk.radius, fill=False, color=ORANGE, linewidth=1.2))
         axes.plot([x], [y], "+", color=ORANGE)
-        title = f"mean pattern, disk of {disk.radius:.1f} pixels"
+        angle = measured.geometry.pixel_angle
+        mrad = "" if angle is None else f" ({disk.radius * angle:.1f} mrad)"
+        title = f"Mean pattern: disk of {disk.radius:.1f} pixels{mrad}"
     _dress(axes, title, "detector pixel")
+    unit = "electrons" if measured.sample.counted else "the file's unit"
+    bar = _add_bar(figure, axes, shown, f"mean of a pixel, {unit}")
+    bar.set_ticks([0, *(float(f"{mean.max() * share:.1g}") for share in (0.05, 0.25, 0.8))])
 
 
-def _draw_field(axes: Any, mass: NDArray[np.float64]) -> None:
+def _draw_phase(figure: Figure, axes: Any, measured: Measured) -> None:
+    """By acBF: bright where the specimen's phase is large, if the fit is right."""
+    assert measured.parallax is not None
+    image = measured.parallax.image
+    low, high = np.percentile(image, (1, 99))
+    step = measured.geometry.step
+    shown = axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-9), extent=_extent(image.shape, step))
+    told = any(one.counts and one.method == "parallax" for one in measured.report.guesses)
+    title = f"Phase by parallax: C10 of {measured.parallax.C10:.0f} angstrom"
+    _dress(axes, title if told else "Phase by parallax: refused", "scan, angstrom")
+    _add_bar(figure, axes, shown, "phase, arbitrary unit").set_ticks([])
+
+
+def _draw_field(figure: Figure, axes: Any, measured: Measured) -> None:
     """Hue is the direction, brightness the length of the field, less its mean."""
-    from matplotlib.colors import hsv_to_rgb
-
+    mass, step = measured.sample.mass, measured.geometry.step
     middle = tuple(slice(max(0, (size - _MOST) // 2), (size + _MOST) // 2) for size in mass.shape[1:])
     y, x = mass[:, *middle] - mass[:, *middle].mean(axis=(1, 2), keepdims=True)
     length = np.hypot(y, x)
-    bright = np.clip(length / max(float(np.percentile(length, 99)), 1e-12), 0, 1)
+    most = float(np.percentile(length, 99))
+    axes.imshow(_colour(y, x, most), extent=(extent := _extent(y.shape, step)))
+    every = max(1, max(y.shape) // _ARROWS)
+    rows, columns = np.mgrid[every // 2 : y.shape[0] : every, every // 2 : y.shape[1] : every]
+    if most > 0:
+        along, down = (extent[0] + (columns + 0.5) * step, extent[3] + (rows + 0.5) * step)
+        arrows = {"angles": "xy", "scale_units": "xy", "scale": most / (1.3 * every * step)}
+        axes.quiver(along, down, x[rows, columns], y[rows, columns], color="white", width=0.004, **arrows)
+    if measured.parallax is not None and measured.parallax.image.shape != y.shape:
+        from matplotlib.patches import Rectangle
+
+        left, right, bottom, top = _extent(measured.parallax.image.shape, step)
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color="white", linestyle="--"))
+    _dress(axes, "Centre of mass, less its mean", "scan, angstrom")
+    _add_wheel(axes, most)
+
+
+def _add_wheel(axes: Any, most: float) -> None:
+    """Which direction on the detector has which colour, and how long the brightest is; below the axes."""
+    y, x = np.mgrid[-1:1:61j, -1:1:61j]
+    wheel = np.dstack([_colour(y, x, 1.0), np.hypot(y, x) <= 1])
+    inset = axes.inset_axes((0.06, -0.42, 0.2, 0.2))
+    inset.imshow(wheel)
+    inset.set_axis_off()
+    words = f"direction on the detector;\nat the rim {most:.2g} pixels"
+    axes.text(0.32, -0.32, words, transform=axes.transAxes, va="center", fontsize=8)
+
+
+def _colour(y: NDArray[np.float64], x: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+    from matplotlib.colors import hsv_to_rgb
+
     hue = (np.arctan2(y, x) / (2 * np.pi)) % 1
-    axes.imshow(hsv_to_rgb(np.stack([hue, np.ones_like(hue), bright], axis=-1)))
-    step = max(1, max(y.shape) // _ARROWS)
-    rows, columns = np.mgrid[step // 2 : y.shape[0] : step, step // 2 : y.shape[1] : step]
-    if length.any():
-        axes.quiver(columns, rows, x[rows, columns], y[rows, columns], color="white", angles="xy", width=0.004)
-    _dress(axes, "centre of mass", "scan position")
+    bright = np.clip(np.hypot(y, x) / max(most, 1e-12), 0, 1)
+    return np.asarray(hsv_to_rgb(np.stack([hue, np.ones_like(hue), bright], axis=-1)))
+
+
+def _extent(shape: tuple[int, ...], step: float) -> tuple[float, float, float, float]:
+    """Of an image of scan positions, from its middle: left, right, bottom, top."""
+    down, along = shape[0] * step / 2, shape[1] * step / 2
+    return (-along, along, down, -down)
+
+
+def _add_bar(figure: Figure, axes: Any, shown: Any, label: str) -> Any:
+    return figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, aspect=30, label=label)
 
 
 def _dress(axes: Any, title: str, unit: str) -> None:

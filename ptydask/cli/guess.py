@@ -15,7 +15,8 @@ from ptydask.errors import UsageError, require
 from ptydask.formatting import shell_path
 
 if TYPE_CHECKING:
-    from ptydask.guess.table import Guess, Report, Value
+    from ptydask.guess.report import Report
+    from ptydask.guess.table import Guess, Value
     from ptydask.model import SourceFile
 
 _EPILOG = """\

@@ -166,7 +166,7 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
         notices.append(f"{plan.sampler.name} learns from {enough}, and there are {len(known)} that it can: from none")
     return replace(
         plan,
-        points=_before_others(points, plan),
+        points=put_first(points, plan),
         earlier=trials,
         details=(*plan.details, *(("" if place else "from", line) for place, line in enumerate(lines))),
         notices=(*plan.notices, *notices),
@@ -197,8 +197,8 @@ def _first_points(plan: StudyPlan, points: Iterable[Point | None], most: int) ->
     return list(first.values())
 
 
-def _before_others(points: Sequence[Point], plan: StudyPlan) -> tuple[Point, ...]:
-    """``points``, then the plan's that are none of them."""
+def put_first(points: Sequence[Point], plan: StudyPlan) -> tuple[Point, ...]:
+    """``points``, then the plan's that are none of them: what the plan tries first."""
     taken = {point_key(plan.space, point.params) for point in points}
     return (*points, *(point for point in plan.points if point_key(plan.space, point.params) not in taken))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ptydask.guess import disk, mass, parallax_guesses, patterns, table
+from ptydask.guess import disk, mass, parallax_guesses, patterns, report, table
 from ptydask.guess.disk import Disk
+from ptydask.guess.parallax import ParallaxFit
 from ptydask.guess.patterns import Geometry, PatternSample
-from ptydask.guess.table import Report
+from ptydask.guess.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Measured:
     sample: PatternSample
     disk: Disk | None
     report: Report
+    parallax: ParallaxFit | None = None
+    """What was fitted, whether it is trusted or not."""
 
 
 def has_parallax() -> bool:
@@ -38,15 +43,41 @@ def guess_params(init: Mapping[str, Any], *, parallax: bool = False) -> Measured
     geometry = patterns.read_geometry(init)
     sample = patterns.read_patterns(init, geometry)
     measured = disk.measure_disk(sample.mean)
-    dark = sample.dark if sample.dark.any() else None
-    turn = mass.measure_rotation(sample.mass, dark)
+    turn = mass.measure_rotation(sample.mass, sample.dark if sample.dark.any() else None)
     guesses = [
         *table.guess_by_disk(measured, geometry),
-        *table.guess_by_mass(turn, geometry, dark_seen=dark is not None),
+        *table.guess_by_mass(turn, geometry, dark_tells=table.tells_twin(sample.dark, sample.total)),
     ]
+    fit = None
     if parallax:
-        aberrations = init.get("probe_aberrations") or {}
-        guesses += parallax_guesses.guess_by_parallax(sample, measured, geometry, aberrations)
-    warnings = table.list_warnings(guesses, measured, sample, geometry)
+        more, fit = parallax_guesses.guess_by_parallax(sample, measured, geometry, init)
+        guesses += more
+    reconciled, disagreements = report.reconcile(guesses)
+    warnings = *report.list_warnings(reconciled, measured, sample, geometry), *disagreements
     facts = table.list_facts(sample, measured, geometry)
-    return Measured(geometry, sample, measured, Report(tuple(guesses), warnings, tuple(facts)))
+    return Measured(geometry, sample, measured, Report(reconciled, warnings, tuple(facts)), fit)
+
+
+_KNOWN: dict[str, Report] = {}
+
+
+def report_once(init: Mapping[str, Any], *, parallax: bool = False) -> Report:
+    """The report of :func:`guess_params`, made once in this process of the same section and the same file."""
+    path = Path(init["meas_params"]["path"])
+    key = json.dumps([_said_of_patterns(init), parallax, _identity(path)], sort_keys=True, default=str)
+    if key not in _KNOWN:
+        _KNOWN[key] = guess_params(init, parallax=parallax).report
+    return _KNOWN[key]
+
+
+def _said_of_patterns(init: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in init.items() if name.startswith(("meas_", "pos_", "probe_", "obj_"))}
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    """Of a file, that changes with it; also of one that is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path.resolve()), stat.st_mtime_ns, stat.st_size

@@ -78,6 +78,8 @@ class ParallaxFit:
     """The same share, were the patterns mirrored the other way."""
     twin: float
     """By how many standard errors the dark field looks like the phase, not its reverse; the signs are chosen by it."""
+    contrast: float
+    """By which share of its mean the image of a pixel varies: small of a weak phase object, for which acBF is made."""
     image: NDArray[np.float32]
     """(rows, columns): the specimen's phase by acBF, in arbitrary units, for the middle of the scan."""
 
@@ -94,7 +96,8 @@ def measure_parallax(scan: ParallaxScan) -> ParallaxFit | None:
     """
     if min(scan.patterns.shape[:2]) < 12 or scan.convergence < 3 * scan.pixel_angle:
         return None
-    scan = _binned(_middle(scan))
+    scan = _middle(scan)
+    contrast, scan = _contrast(scan), _binned(scan)
     with _quiet():
         open_solver = _load()
         solver = open_solver(scan, APERTURES[0])
@@ -121,6 +124,7 @@ def measure_parallax(scan: ParallaxScan) -> ParallaxFit | None:
         elsewhere=coarse.elsewhere(best),
         mirrored_otherwise=min(fit.score for fit in fits) / best.score,
         twin=abs(sign),
+        contrast=contrast,
         image=image,
     )
 
@@ -267,6 +271,18 @@ def _middle(scan: ParallaxScan) -> ParallaxScan:
         dark=scan.dark[top : top + high, left : left + wide],
         centre=(half, half),
     )
+
+
+def _contrast(scan: ParallaxScan) -> float:
+    """From how the images of neighbouring pixels vary together, which their noise does not."""
+    mean = scan.patterns.mean((0, 1), dtype=np.float64)
+    y, x = np.indices(mean.shape)
+    inside = np.hypot(y - scan.centre[0], x - scan.centre[1]) < 0.9 * scan.convergence / scan.pixel_angle
+    pairs = inside[:, 1:] & inside[:, :-1]
+    products = np.einsum("abcd,abcd->cd", scan.patterns[..., 1:], scan.patterns[..., :-1], dtype=np.float64)
+    together = products[pairs].sum() / scan.patterns[..., 0, 0].size
+    squares = (mean[:, 1:] * mean[:, :-1])[pairs].sum()
+    return math.sqrt(max(0.0, together / squares - 1)) if squares > 0 else 0.0
 
 
 def _binned(scan: ParallaxScan) -> ParallaxScan:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ptydask.distributions import Distribution, FloatRange, IntRange
-from ptydask.guess.table import Guess
-from ptydask.model import Point, Scalar
+from ptydask.guess.mass import wrap
+from ptydask.guess.report import TOGETHER
+from ptydask.guess.table import FLIPS, Guess
+from ptydask.model import GUESSED, Point, Scalar
 from ptydask.space import ranges
 
-GUESSED = "guess"
-"""Origin of a point that was guessed from the patterns."""
 _DEVIATIONS = 4.0
 """To either side of a guess that a narrowed range reaches."""
 _FEWEST_STEPS = 2
@@ -27,43 +28,76 @@ class Guessed:
     """To be tried among the first; None where nothing that is tuned was guessed."""
     space: Mapping[str, Distribution]
     notices: tuple[str, ...]
+    untuned: tuple[str, ...] = ()
+    """What is guessed otherwise than the file has it, and is not tuned."""
 
 
 def use_guesses(
-    chosen: Mapping[str, Guess], space: Mapping[str, Distribution], start: Mapping[str, Scalar], *, narrow: bool
+    chosen: Mapping[str, Guess],
+    space: Mapping[str, Distribution],
+    start: Mapping[str, Scalar],
+    *,
+    known: Collection[str] = (),
+    narrow: Collection[str] = (),
+    kept: Sequence[Point] = (),
 ) -> Guessed:
-    """The guesses that count (:meth:`ptydask.guess.table.Report.chosen`) put to use in a study of ``space``.
+    """The guesses that count (:meth:`ptydask.guess.report.Report.chosen`) put to use in a study of ``space``.
 
-    ``start`` fills in what was not guessed. With ``narrow`` a range becomes what lies within four deviations of a good
-    guess, and within two steps at least, never more than it was.
+    ``start`` fills in what was not guessed. Parameters that are ``known`` better, as an earlier stage found them, keep
+    their values and ranges. The ranges of those to ``narrow`` become what lies within four deviations of a good guess,
+    and within two steps at least, never more than they were, and never without the points that are to be ``kept``.
     """
     params: dict[str, Scalar] = {}
-    narrowed, notices = dict(space), []
+    narrowed, notices, untuned = dict(space), list[str](), list[str]()
+    reason = _why_apart(chosen, space)
     for name, guess in chosen.items():
         dist, value = space.get(name), guess.value
+        if name in known:
+            continue
         text = f"guess: {name} = {_text(guess)} by {guess.method} ({guess.trust})"
         if not isinstance(dist, FloatRange | IntRange) or not isinstance(value, float):
             if not guess.agrees:
-                notices.append(f"{text}, the file says {_plain(guess.file_value)} and does not tune it")
-            continue
-        if not dist.low <= value <= dist.high:
+                own = "nothing" if guess.file_value is None else _plain(guess.file_value)
+                untuned.append(f"{text}, the file says {own} and does not tune it")
+        elif not dist.low <= value <= dist.high:
             notices.append(f"{text} is beyond its range of {ranges.describe(dist)}")
-            continue
-        params[name] = ranges.nearest_value(dist, value)
-        if narrow and guess.trust == "good" and guess.deviation is not None:
-            narrowed[name] = narrow_range(dist, value, guess.deviation)
-        went = "" if narrowed[name] == dist else f"; its range is now {ranges.describe(narrowed[name])}"
-        notices.append(f"{text} is tried first{went}")
+        elif reason and name in TOGETHER:
+            notices.append(f"{text} is not tried: it goes with {reason}")
+        else:
+            params[name] = ranges.nearest_value(dist, value)
+            if name in narrow and guess.trust == "good" and guess.deviation is not None:
+                wanted = [point.params[name] for point in kept if name in point.params]
+                narrowed[name] = narrow_range(dist, value, guess.deviation, filter(ranges.is_number, wanted))
+            went = "" if narrowed[name] == dist else f"; its range is now {ranges.describe(narrowed[name])}"
+            notices.append(f"{text} is tried first{went}")
     if not params:
-        return Guessed(None, space, (*notices, "guess: nothing that is tuned was guessed"))
+        return Guessed(None, space, tuple(notices), (*untuned, "guess: nothing that is tuned was guessed"))
     rest = {name: value for name, value in start.items() if ranges.contains(narrowed[name], value)}
-    return Guessed(Point({**rest, **params}, GUESSED), narrowed, tuple(notices))
+    return Guessed(Point({**rest, **params}, GUESSED), narrowed, tuple(notices), tuple(untuned))
 
 
-def narrow_range(dist: FloatRange | IntRange, value: float, deviation: float) -> FloatRange | IntRange:
-    """The part of ``dist`` within four deviations of ``value``, on the same grid, two steps to either side at least."""
-    reach = max(_DEVIATIONS * deviation, _FEWEST_STEPS * (dist.step or 0))
-    low, high = max(dist.low, value - reach), min(dist.high, value + reach)
+def _why_apart(chosen: Mapping[str, Guess], space: Mapping[str, Distribution]) -> str:
+    """What rotation and aberrations go with that no trial will have; empty where there is no such thing."""
+    flips, rotation = chosen.get(FLIPS), chosen.get("rotation")
+    if flips is not None and flips.value != flips.file_value:
+        return f"{FLIPS} {_plain(flips.value)}"
+    if rotation is None or not isinstance(rotation.value, float):
+        return ""
+    dist, own = space.get("rotation"), rotation.file_value
+    tried = isinstance(dist, FloatRange | IntRange) and dist.low <= rotation.value <= dist.high
+    far = isinstance(own, float | int) and abs(wrap(rotation.value - own)) > 90
+    return f"a rotation of {_plain(rotation.value)}" if far and not tried else ""
+
+
+def narrow_range(
+    dist: FloatRange | IntRange, value: float, deviation: float, kept: Iterable[float] = ()
+) -> FloatRange | IntRange:
+    """The part of ``dist`` within four deviations of ``value``, on the same grid, two steps to either side at least.
+
+    Values in ``dist`` that are to be ``kept`` are in it.
+    """
+    reach, kept = max(_DEVIATIONS * deviation, _FEWEST_STEPS * (dist.step or 0)), list(kept)
+    low, high = max(dist.low, min(value - reach, *kept, math.inf)), min(dist.high, max(value + reach, *kept, -math.inf))
     if dist.step is None:
         return replace(dist, low=low, high=high)
     if dist.log:

@@ -1,13 +1,12 @@
-"""What is guessed, by which method, and how far to trust it: pure decisions over what was measured of the patterns."""
+"""What each measurement of the patterns says of a parameter, and how far to trust it: pure decisions."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptydask.guess.disk import Disk
 from ptydask.guess.mass import MassRotation, wrap
@@ -16,14 +15,20 @@ from ptydask.guess.patterns import Geometry, PatternSample, flip
 Trust = Literal["good", "fair", "none"]
 Value = float | tuple[int, int, int] | None
 
+FLIPS, ABERRATIONS = "meas_flipT", ("C10", "C12a", "C12b")
+
 DISK, MASS, COUNTS = "bright-field disk", "centre of mass", "sums"
 CLEAR, FAINT = 0.25, 0.3
 """Curl that is left of a field, as a share of the largest: below the first it is one of a gradient, above the second
 it may be of noise."""
-_TWIN = 0.2
-"""Least likeness of phase and dark field that tells a turn from the one opposite."""
-_COARSE = 3.0
-"""Scan steps, in units of what resolves all of the field, from which on a turn is no more than fair."""
+_TWIN, _LIKE = 0.2, 0.5
+"""Least likeness of phase and dark field by which a turn is chosen of two opposite ones, and by which it is told."""
+_MUCH, _EVEN = 0.01, 0.2
+"""A specimen that scatters more than the first share of the electrons out of the disk, and that varies by less than the
+second share of itself from position to position, may be bright between its atoms: thick, or under a wide probe."""
+_COARSE = 2.0
+"""Scan steps, in units of what resolves all of the field, from which on a turn is no more than fair: more than half of
+the band that the probe lets through is folded back."""
 _SURE, _ROUGH = 2.0, 4.0
 """Deviation of a turn in degree up to which it is good, and fair."""
 
@@ -46,6 +51,8 @@ class Guess:
     file_value: Value
     """What the params file says; None where it says nothing."""
     unit: str = ""
+    opposite: float | None = None
+    """What it is if the scan is turned by 180 degrees more, and C10 of the other sign, where that fits as well."""
 
     @property
     def counts(self) -> bool:
@@ -57,35 +64,11 @@ class Guess:
         """Whether the file says the same, within two deviations."""
         if isinstance(self.value, tuple) or isinstance(self.file_value, tuple):
             return self.value == self.file_value
-        if self.value is None or self.file_value is None:
+        own = 0.0 if self.file_value is None and self.parameter in ABERRATIONS else self.file_value
+        if self.value is None or own is None:
             return False
-        gap = self.value - self.file_value
+        gap = self.value - own
         return abs(wrap(gap) if self.parameter == "rotation" else gap) <= 2 * (self.deviation or 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything that was guessed of a data set."""
-
-    guesses: tuple[Guess, ...]
-    warnings: tuple[str, ...]
-    facts: tuple[Guess, ...] = ()
-    """What is measured and belongs to no parameter."""
-
-    def chosen(self) -> dict[str, Guess]:
-        """Of each parameter the guess that counts: the most trusted one, of equals the one of least deviation."""
-        best: dict[str, Guess] = {}
-        for guess in self.guesses:
-            if guess.counts and (guess.parameter not in best or _rank(guess) < _rank(best[guess.parameter])):
-                best[guess.parameter] = guess
-        return best
-
-
-def _rank(guess: Guess) -> tuple[bool, float]:
-    return guess.trust != "good", math.inf if guess.deviation is None else guess.deviation
-
-
-# --- one measurement each ----------------------------------------------------------------------------
 
 
 def guess_by_disk(disk: Disk | None, geometry: Geometry) -> list[Guess]:
@@ -112,11 +95,20 @@ def guess_by_disk(disk: Disk | None, geometry: Geometry) -> list[Guess]:
     return [Guess(name, value, value * share, DISK, trust, why, file_value, unit)]
 
 
-def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_seen: bool = True) -> list[Guess]:
-    """Rotation and flips of the detector against the scan, from the centres of mass."""
+def tells_twin(dark: NDArray[np.float64], total: NDArray[np.float64]) -> bool:
+    """Whether the dark field of patterns of this sum, (rows, columns), is that of atoms: not so of thick crystals."""
+    share = float(dark.mean() / total.mean()) if total.any() else 0.0
+    return share > 0 and (share <= _MUCH or float(dark.std() / dark.mean()) >= _EVEN)
+
+
+def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: bool = True) -> list[Guess]:
+    """Rotation and flips of the detector against the scan, from the centres of mass.
+
+    ``dark_tells`` is what :func:`tells_twin` has of the dark field.
+    """
     own = geometry.affine[2]
     blank = Guess("rotation", None, None, MASS, "none", "", own, "degree")
-    flips = Guess("meas_flipT", None, None, MASS, "none", "", geometry.flips)
+    flips = Guess(FLIPS, None, None, MASS, "none", "", geometry.flips)
     if any(geometry.scan_flips):
         why = "the file flips the scan (pos_scan_flipT): flip the patterns instead"
         return [replace(blank, why=why), replace(flips, why=why)]
@@ -133,20 +125,31 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_seen: b
     reasons = []
     if turn.mirrored:
         angle, new = unmirror(geometry.flips, turn.rotation)
-    twin_told = turn.twin >= _TWIN
-    if not twin_told:
+    told = dark_tells and turn.twin >= _LIKE
+    if turn.twin < _TWIN:
         angle = min((angle, wrap(angle + 180)), key=lambda other: abs(wrap(other - own)))
-        reasons.append("or 180 degree more: the dark field does not tell" if dark_seen else "or 180 degree more")
+    if not told:
+        reasons.append("or 180 degree more: the dark field does not tell")
     coarse = geometry.coarseness
-    sure = turn.left <= CLEAR and turn.deviation <= _SURE and (coarse is None or coarse <= _COARSE)
-    trust: Trust = "good" if sure and twin_told else "fair"
+    folded = coarse is not None and coarse > _COARSE
+    trust: Trust = "good" if told and turn.left <= CLEAR and turn.deviation <= _SURE and not folded else "fair"
     if turn.left > CLEAR:
         reasons.append(f"{turn.left:.0%} of the curl is left")
-    if coarse is not None and coarse > _COARSE:
-        reasons.append(f"steps are {coarse:.0f} times what resolves the field")
+    if folded:
+        reasons.append(f"the scan steps are {coarse:.1f} times what resolves the field")
     why = "; ".join(reasons)
     flips = replace(flips, value=new, trust="good" if turn.left <= CLEAR else "fair")
-    return [replace(blank, value=angle, deviation=turn.deviation, trust=trust, why=why), flips]
+    return [
+        replace(
+            blank,
+            value=angle,
+            deviation=turn.deviation,
+            trust=trust,
+            why=why,
+            opposite=None if told else wrap(angle + 180),
+        ),
+        flips,
+    ]
 
 
 def unmirror(flips: tuple[int, int, int], rotation: float) -> tuple[float, tuple[int, int, int]]:
@@ -199,67 +202,3 @@ def list_facts(sample: PatternSample, disk: Disk | None, geometry: Geometry) -> 
 
 
 _OVERSAMPLING = "(Npix dx / step)^2; ptychography wants well above 1"
-
-# --- what to say of all of it ------------------------------------------------------------------------
-
-
-def list_warnings(
-    guesses: Sequence[Guess], disk: Disk | None, sample: PatternSample, geometry: Geometry
-) -> tuple[str, ...]:
-    """What a microscopist would say who looks at the patterns and at the table."""
-    warnings = [*_disk_warnings(disk, sample, geometry), *_disagreements(guesses)]
-    for guess in guesses:
-        if guess.parameter == "rotation" and guess.counts and "180 degree" in guess.why:
-            warnings.append("rotation: the turn opposite, by 180 degree, fits the centres of mass as well; try both")
-        if guess.parameter == "meas_flipT" and guess.counts and guess.value != guess.file_value:
-            warnings.append(f"meas_flipT: the detector is mirrored to the scan; with {_text(guess.value)} it is not")
-    rows = sample.rows[1] - sample.rows[0]
-    if rows < geometry.scan[0]:
-        warnings.append(f"{rows} of the scan's {geometry.scan[0]} rows were read, from its middle")
-    return tuple(dict.fromkeys(warnings))
-
-
-def _disk_warnings(disk: Disk | None, sample: PatternSample, geometry: Geometry) -> Iterable[str]:
-    if disk is None:
-        yield "the disk is not whole on the detector, or there is none: neither conv_angle nor dx can be told by it"
-        return
-    middle, pixels = geometry.pixels // 2, geometry.pixels
-    off = math.hypot(disk.centre[0] - middle, disk.centre[1] - middle)
-    if off > max(1.0, 0.05 * disk.radius):
-        yield f"the disk is {off:.1f} pixels off the detector's middle: centre the patterns before a reconstruction"
-    if disk.ellipticity > max(0.02, 3 * disk.ellipticity_deviation):
-        yield f"the disk is {disk.ellipticity:.1%} longer than wide: distortions of the projector, or a specimen's tilt"
-    if min(*disk.centre, pixels - 1 - disk.centre[0], pixels - 1 - disk.centre[1]) < disk.radius:
-        yield "the disk reaches over the detector's edge: the detector is clipped"
-    edge = np.concatenate([sample.mean[0], sample.mean[-1], sample.mean[:, 0], sample.mean[:, -1]]).mean()
-    if edge > 0.1 * sample.mean[round(disk.centre[0]) % pixels, round(disk.centre[1]) % pixels]:
-        yield "much intensity reaches the detector's edge: the detector is clipped"
-    own = geometry.pixel_angle
-    if own and geometry.convergence and abs(disk.radius * own / geometry.convergence - 1) > 0.05:
-        says = geometry.convergence / own
-        yield f"the disk's radius is {disk.radius:.1f} pixels, by dx and conv_angle of the file it would be {says:.1f}"
-
-
-def _disagreements(guesses: Sequence[Guess]) -> Iterable[str]:
-    for number, one in enumerate(guesses):
-        for other in guesses[number + 1 :]:
-            if one.parameter != other.parameter or one.method == other.method or not (one.counts and other.counts):
-                continue
-            if isinstance(one.value, tuple) or isinstance(other.value, tuple):
-                apart = one.value != other.value
-            else:
-                assert one.value is not None
-                assert other.value is not None
-                gap = one.value - other.value
-                gap = wrap(gap) if one.parameter == "rotation" else gap
-                spread = math.hypot(one.deviation or 0.0, other.deviation or 0.0)
-                apart = abs(gap) > 3 * max(spread, 0.5 if one.parameter == "rotation" else 0.0)
-            if apart:
-                values = f"{_text(one.value)} by {one.method}, {_text(other.value)} by {other.method}"
-                yield f"{one.parameter}: two methods disagree, {values}; trust neither"
-
-
-def _text(value: Value) -> str:
-    if value is None:
-        return "not determined"
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else f"{value:.4g}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ptydask.distributions import Choice, Distribution
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import NEAR_VALUES, OWN_VALUES, ComponentSpec, Point, Scalar, StudyPlan, TrialRecord
+from ptydask.model import GUESSED, NEAR_VALUES, OWN_VALUES, ComponentSpec, Point, Scalar, StudyPlan, TrialRecord
 from ptydask.sampling.factory import EXHAUSTIVE
 from ptydask.sampling.startup import unwrap_fixed
 from ptydask.space import nearest_point, ranges
@@ -31,8 +31,8 @@ def grid_points(plan: StudyPlan) -> tuple[Point, ...] | None:
     first = []
     for point in plan.points:
         whole = set(point.params) == set(names)
-        own = point.origin in (OWN_VALUES, NEAR_VALUES)
-        # What a person asks for is tried even off the grid, the file's own values only where the grid has them.
+        own = point.origin in (OWN_VALUES, NEAR_VALUES, GUESSED)
+        # What a person asks for is tried even off the grid, the file's own values, and guesses, only where it has them.
         if whole and (not own or point_identity(point.params) in points):
             first.append(point)
     taken = {point_identity(point.params) for point in first}

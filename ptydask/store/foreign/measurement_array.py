@@ -11,11 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ptydask.errors import import_optional
+from ptydask.formatting import size_text
 from ptydask.store.foreign import links, measurement_headers
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".mat")
-SUFFIXES = (*HDF5_SUFFIXES, ".npy", ".raw")
-"""Of the files that can be read in part; a .mat file from version 7.3 on."""
+TIFF_SUFFIXES = (".tif", ".tiff")
+SUFFIXES = (*HDF5_SUFFIXES, ".npy", ".raw", *TIFF_SUFFIXES, ".zarr")
+MOST_WHOLE = 2**32
+"""Bytes of an array that is read whole, as a compressed .tif and a .mat file from before version 7.3 are."""
 
 
 class NoSuchArray(Exception):  # noqa: N818 - becomes a DataError
@@ -28,19 +32,26 @@ class NoSuchArray(Exception):  # noqa: N818 - becomes a DataError
 
 @contextmanager
 def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int, int]) -> Iterator[Any]:
-    """Anything with a shape, a dtype and slices: the dataset of an HDF5 file, or a memory map.
+    """Anything with a shape, a dtype and slices: a dataset of an HDF5 file or of zarr, a memory map, or an array.
 
     ``params`` are PtyRAD's ``meas_params``; ``expected`` is the (N, Npix, Npix) of a .raw file without a shape, and
-    tells the patterns of an HDF5 file without a key from other stacks. Raises OSError and ValueError for a file that
-    cannot be read, NoSuchArray, and MissingPart for a broken link.
+    tells the patterns of a file without a key from other stacks. Raises OSError and ValueError for a file that cannot
+    be read, NoSuchArray, MissingPart for a broken link, and MissingDependency where a file needs another package.
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
         yield np.load(path, mmap_mode="r", allow_pickle=False)
     elif suffix == ".raw":
         yield _map_raw(path, params, expected)
+    elif suffix in TIFF_SUFFIXES:
+        yield _read_tiff(path)
+    elif suffix == ".zarr":
+        yield _open_zarr(path, params, math.prod(expected))
+    elif suffix == ".mat" and not h5py.is_hdf5(path):
+        yield _read_old_matlab(path, params.get("key"), math.prod(expected))
     elif suffix in HDF5_SUFFIXES:
-        name = params.get("key") or _find_stack(path, math.prod(expected))
+        shapes = {} if params.get("key") else measurement_headers.list_datasets(path).shapes
+        name = params.get("key") or _find_stack(path, shapes, math.prod(expected))
         with links.opened(path) as file:
             item = links.walk(file, name)
             if not isinstance(item, h5py.Dataset):
@@ -61,8 +72,49 @@ def _map_raw(path: Path, params: Mapping[str, Any], expected: tuple[int, int, in
     return np.memmap(path, pattern, "r", params.get("offset") or 0, (count,))["values"]
 
 
-def _find_stack(path: Path, values: int) -> str:
-    shapes = measurement_headers.list_datasets(path).shapes
+def _read_tiff(path: Path) -> Any:
+    """The first series, as PtyRAD's ``imread`` has it."""
+    tifffile = import_optional("tifffile", "a .tif file needs", "analysis")
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        if series.dataoffset is not None:
+            return tifffile.memmap(path, series=0, mode="r")
+        _check_size(path, series.nbytes, "a compressed .tif")
+        return series.asarray()
+
+
+def _read_old_matlab(path: Path, key: str | None, values: int) -> Any:
+    scipy_io = import_optional("scipy.io", "a .mat file from before version 7.3 needs", "guess")
+    shapes = {name: tuple(n for n in shape if n != 1) for name, shape, _ in scipy_io.whosmat(path)}
+    name = key or _find_stack(path, shapes, values)
+    if name not in shapes:
+        hint = f"set init_params.meas_params.key to one of {', '.join(shapes)}, or save the patterns as version 7.3"
+        raise NoSuchArray(f"no variable {name!r} in {path}", hint)
+    _check_size(path, 8 * math.prod(shapes[name]), "a .mat file from before version 7.3")
+    return np.asarray(scipy_io.loadmat(path, variable_names=[name], squeeze_me=True)[name])
+
+
+def _check_size(path: Path, size: int, what: str) -> None:
+    if size > MOST_WHOLE:
+        rule = f"{what} of {size_text(size)} is too large to be read whole: {path}"
+        raise NoSuchArray(rule, "save the patterns as .h5, of which a part can be read")
+
+
+def _open_zarr(path: Path, params: Mapping[str, Any], values: int) -> Any:
+    zarr = import_optional("zarr", "a .zarr folder needs", "ptyrad")
+    root = zarr.open(str(path), mode="r", **(params.get("zarr_kwargs") or {}))
+    if hasattr(root, "shape"):
+        return root
+    arrays = {name: item for name, item in root.members(max_depth=None) if hasattr(item, "shape")}
+    name = (params.get("key") or "").strip("/") or _find_stack(path, {n: a.shape for n, a in arrays.items()}, values)
+    if name not in arrays:
+        hint = f"set init_params.meas_params.key to one of {', '.join(arrays)}"
+        raise NoSuchArray(f"no array {name!r} in {path}", hint)
+    return arrays[name]
+
+
+def _find_stack(path: Path, shapes: Mapping[str, tuple[int, ...]], values: int) -> str:
+    """The only array of 3 or 4 dimensions, or the only one of so many values."""
     stacks = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
     fitting = stacks if len(stacks) == 1 else [name for name in stacks if math.prod(shapes[name]) == values]
     if len(fitting) != 1:
