@@ -19,7 +19,8 @@ from guess_sets import LISTS, Flips, PlantedSet, write
 
 from ptydask.guess.measuring import guess_params
 from ptydask.guess.patterns import flip
-from ptydask.guess.table import Guess, Report
+from ptydask.guess.report import Report
+from ptydask.guess.table import Guess
 
 HEAD = (
     "set",

@@ -1,6 +1,6 @@
 """Time and memory of ``ptydask guess`` on 256 x 256 patterns of 256 x 256 float32: 16 GiB, but not on the disk.
 
-    python benchmarks/guess_large.py [--pixels 128] [FOLDER]
+    python benchmarks/guess_large.py [--pixels 128] [--only npy] [FOLDER]
 
 Needs the extra ``guess``. The files are sparse: a planted set of 32 x 32 positions (``over`` of ``guess_sets.py``) lies
 four times in the middle of a scan of nothing. Linux only.
@@ -107,9 +107,10 @@ def measure(suffix: str, folder: Path, pixels: int) -> tuple[str, ...]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pixels", type=int, default=256)
+    parser.add_argument("--only", choices=WRITERS, help="of the three kinds of file")
     parser.add_argument("folder", type=Path, nargs="?")
     args = parser.parse_args()
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
     with tempfile.TemporaryDirectory(dir=args.folder) as place:
-        for suffix in WRITERS:
+        for suffix in [args.only] if args.only else WRITERS:
             print("| " + " | ".join(measure(suffix, Path(place), args.pixels)) + " |", flush=True)

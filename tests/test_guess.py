@@ -13,6 +13,7 @@ from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
 from ptydask.errors import ConfigError, DataError
 from ptydask.guess import disk, mass, measuring, patterns, table
+from ptydask.guess.geometry import Geometry, read_geometry
 from ptydask.guess.measuring import guess_params
 
 EVERY_FLIP = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
@@ -112,7 +113,7 @@ def test_noise_is_refused():
     rng = np.random.default_rng(0)
     for size in (8, 24, 64):
         turn = mass.measure_rotation(rng.normal(size=(2, size, size)), rng.normal(size=(size, size)))
-        geometry = patterns.Geometry((size, size), 48, 0.04, 0.9, 0.4, 25.0, False, (1, 0, 0, 0), (0, 0, 0), (0, 0, 0))
+        geometry = Geometry((size, size), 48, 0.04, 0.9, 0.4, 25.0, False, (1, 0, 0, 0), (0, 0, 0), (0, 0, 0))
         assert not any(guess.counts for guess in table.guess_by_mass(turn, geometry))
 
 
@@ -208,7 +209,7 @@ def write_as(suffix, path, stored):
 def test_every_file_and_order_reads_alike(tmp_path, planted, suffix, monkeypatch):
     """In slabs of one row and in one slab."""
     experiment, stack = planted
-    geometry = patterns.read_geometry(section("", experiment))
+    geometry = read_geometry(section("", experiment))
     middle = stack.reshape(24, 24, 48, 48)
     for name, stored, more in arrangements(stack, 24, 48):
         path = tmp_path / f"{name}.{suffix}"
@@ -228,7 +229,7 @@ def test_every_file_and_order_reads_alike(tmp_path, planted, suffix, monkeypatch
 def test_large_data_are_read_in_part(tmp_path, planted):
     experiment, stack = planted
     init = section(write(tmp_path, stack), experiment)
-    geometry = patterns.read_geometry(init)
+    geometry = read_geometry(init)
     row = 24 * 48 * 48 * 2
     sample = patterns.read_patterns(init, geometry, most_read=6 * row, most_kept=4 * 4 * 48 * 48 * 4)
     cube = stack.reshape(24, 24, 48, 48)
@@ -242,7 +243,7 @@ def test_large_data_are_read_in_part(tmp_path, planted):
 def test_a_crop_of_the_scan_is_heeded(tmp_path, planted):
     experiment, stack = planted
     init = section(write(tmp_path, stack), experiment, meas_crop=[[2, 20], [3, None], None, [4, 44]])
-    sample = patterns.read_patterns(init, patterns.read_geometry(init))
+    sample = patterns.read_patterns(init, read_geometry(init))
     assert np.array_equal(sample.patterns, stack.reshape(24, 24, 48, 48)[2:20, 3:])
 
 
@@ -273,7 +274,7 @@ def test_what_does_not_fit_is_refused(tmp_path, planted, change, key):
 )
 def test_a_geometry_that_is_not_stated_is_refused(planted, change, key):
     with pytest.raises(ConfigError) as refused:
-        patterns.read_geometry(section("", planted[0], **change))
+        read_geometry(section("", planted[0], **change))
     assert refused.value.key == f"init_params.{key}"
 
 

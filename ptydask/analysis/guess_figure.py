@@ -31,17 +31,19 @@ def draw(measured: Measured) -> Figure:
 
     panels = 2 if measured.parallax is None else 3
     with style.style_context():
-        figure = style.new_figure(3.6 * panels, 4.1)
-        pattern, *middle, field = figure.subplots(1, panels)
-        _draw_pattern(figure, pattern, measured)
-        for axes in middle:
-            _draw_phase(figure, axes, measured)
-        _draw_field(figure, field, measured)
+        figure = style.new_figure(3.5 * panels, 4.3)
+        (pattern, *middle, field), (pattern_key, *middle_key, field_key) = figure.subplots(
+            2, panels, height_ratios=(1, 0.16)
+        )
+        _draw_pattern(pattern, pattern_key, measured)
+        for axes, key in zip(middle, middle_key, strict=True):
+            _draw_phase(axes, key, measured)
+        _draw_field(field, field_key, measured)
         style.note(figure, measured.report.warnings[:3])
     return figure
 
 
-def _draw_pattern(figure: Figure, axes: Any, measured: Measured) -> None:
+def _draw_pattern(axes: Any, key: Any, measured: Measured) -> None:
     from matplotlib.colors import PowerNorm
     from matplotlib.patches import Circle
 
@@ -59,11 +61,11 @@ def _draw_pattern(figure: Figure, axes: Any, measured: Measured) -> None:
         title = f"Mean pattern: disk of {disk.radius:.1f} pixels{mrad}"
     _dress(axes, title, "detector pixel")
     unit = "electrons" if measured.sample.counted else "the file's unit"
-    bar = _add_bar(figure, axes, shown, f"mean of a pixel, {unit}")
+    bar = _add_bar(key, shown, f"mean of a pixel, {unit}")
     bar.set_ticks([0, *(float(f"{mean.max() * share:.1g}") for share in (0.05, 0.25, 0.8))])
 
 
-def _draw_phase(figure: Figure, axes: Any, measured: Measured) -> None:
+def _draw_phase(axes: Any, key: Any, measured: Measured) -> None:
     """By acBF: bright where the specimen's phase is large, if the fit is right."""
     assert measured.parallax is not None
     image = measured.parallax.image
@@ -73,10 +75,10 @@ def _draw_phase(figure: Figure, axes: Any, measured: Measured) -> None:
     told = any(one.counts and one.method == "parallax" for one in measured.report.guesses)
     title = f"Phase by parallax: C10 of {measured.parallax.C10:.0f} angstrom"
     _dress(axes, title if told else "Phase by parallax: refused", "scan, angstrom")
-    _add_bar(figure, axes, shown, "phase, arbitrary unit").set_ticks([])
+    _add_bar(key, shown, "phase, arbitrary unit").set_ticks([])
 
 
-def _draw_field(figure: Figure, axes: Any, measured: Measured) -> None:
+def _draw_field(axes: Any, key: Any, measured: Measured) -> None:
     """Hue is the direction, brightness the length of the field, less its mean."""
     mass, step = measured.sample.mass, measured.geometry.step
     middle = tuple(slice(max(0, (size - _MOST) // 2), (size + _MOST) // 2) for size in mass.shape[1:])
@@ -96,18 +98,18 @@ def _draw_field(figure: Figure, axes: Any, measured: Measured) -> None:
         left, right, bottom, top = _extent(measured.parallax.image.shape, step)
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color="white", linestyle="--"))
     _dress(axes, "Centre of mass, less its mean", "scan, angstrom")
-    _add_wheel(axes, most)
+    _draw_wheel(key, most)
 
 
-def _add_wheel(axes: Any, most: float) -> None:
-    """Which direction on the detector has which colour, and how long the brightest is; below the axes."""
+def _draw_wheel(key: Any, most: float) -> None:
+    """Which direction on the detector has which colour, and how long the brightest is."""
     y, x = np.mgrid[-1:1:61j, -1:1:61j]
-    wheel = np.dstack([_colour(y, x, 1.0), np.hypot(y, x) <= 1])
-    inset = axes.inset_axes((0.06, -0.42, 0.2, 0.2))
-    inset.imshow(wheel)
-    inset.set_axis_off()
-    words = f"direction on the detector;\nat the rim {most:.2g} pixels"
-    axes.text(0.32, -0.32, words, transform=axes.transAxes, va="center", fontsize=8)
+    key.set_axis_off()
+    wheel = key.inset_axes((0.0, 0.0, 0.25, 1.0))
+    wheel.imshow(np.dstack([_colour(y, x, 1.0), np.hypot(y, x) <= 1]))
+    wheel.set_axis_off()
+    words = f"direction on the detector;\nat the rim {most:.2g} pixels or more"
+    key.text(0.3, 0.5, words, transform=key.transAxes, va="center", fontsize=8)
 
 
 def _colour(y: NDArray[np.float64], x: NDArray[np.float64], most: float) -> NDArray[np.float64]:
@@ -124,8 +126,11 @@ def _extent(shape: tuple[int, ...], step: float) -> tuple[float, float, float, f
     return (-along, along, down, -down)
 
 
-def _add_bar(figure: Figure, axes: Any, shown: Any, label: str) -> Any:
-    return figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, aspect=30, label=label)
+def _add_bar(key: Any, shown: Any, label: str) -> Any:
+    """A colour bar in the upper part of the axes ``key``."""
+    key.set_axis_off()
+    inset = key.inset_axes((0.05, 0.65, 0.9, 0.25))
+    return key.figure.colorbar(shown, cax=inset, orientation="horizontal", label=label)
 
 
 def _dress(axes: Any, title: str, unit: str) -> None:

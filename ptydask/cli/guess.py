@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,10 +58,10 @@ def guess_command(args: argparse.Namespace) -> int:
     if "init_params" not in plan.config:
         raise UsageError(f"{args.file}: guesses are for PtyRAD's params files")
     parallax = not args.no_parallax and has_parallax()
-    if not parallax and not args.no_parallax:
-        formats.print_stderr("without parallax, and C10: it needs fast-acbf (pip install 'ptydask[guess]')")
     with naming_file(plan):
         measured = guess_params(plan.config["init_params"], parallax=parallax)
+    if not parallax and not args.no_parallax:
+        formats.print_stderr("without parallax, and C10: it needs fast-acbf (pip install 'ptydask[guess]')")
     if args.format == "text":
         _print_report(measured.report)
     else:
@@ -107,30 +106,31 @@ def _guess_object(guess: Guess) -> dict[str, Any]:
 
 
 def _print_report(report: Report) -> None:
-    _print_table(("PARAMETER", "FILE", "GUESS", "+-", "UNIT", "METHOD", "TRUST", "WHY"), report.guesses)
+    columns = ("PARAMETER", "FILE", "GUESS", "+-", "UNIT", "METHOD", "TRUST")
+    rows = tuple(
+        (one.parameter, _value_text(one.file_value, None), *_number_cells(one), one.unit, one.method, one.trust)
+        for one in report.guesses
+    )
+    formats.write_table(formats.Table(columns, rows, frozenset({1, 2, 3})), sys.stdout)
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in report.guesses:
+        if one.why:
+            reasons.setdefault((one.method, one.why), []).append(one.parameter)
     print()
-    _print_table(("MEASURED", "", "VALUE", "+-", "UNIT", "METHOD", "TRUST", "WHY"), report.facts)
+    for (method, why), names in reasons.items():
+        formats.print_report(f"{', '.join(names)} by {method}: {why}\n")
+    if reasons:
+        print()
+    facts = tuple((one.parameter, *_number_cells(one), one.unit, one.why) for one in report.facts)
+    formats.write_table(formats.Table(("MEASURED", "VALUE", "+-", "UNIT", ""), facts, frozenset({1, 2})), sys.stdout)
     if report.warnings:
         print()
     for warning in report.warnings:
         formats.print_report(f"warning: {warning}\n")
 
 
-def _print_table(columns: tuple[str, ...], guesses: Sequence[Guess]) -> None:
-    rows = tuple(
-        (
-            one.parameter,
-            _value_text(one.file_value, None),
-            _value_text(one.value, one.deviation),
-            "" if one.deviation is None else f"{one.deviation:.2g}",
-            one.unit,
-            one.method,
-            one.trust,
-            one.why,
-        )
-        for one in guesses
-    )
-    formats.write_table(formats.Table(columns, rows, frozenset({1, 2, 3})), sys.stdout)
+def _number_cells(guess: Guess) -> tuple[str, str]:
+    return _value_text(guess.value, guess.deviation), "" if guess.deviation is None else f"{guess.deviation:.2g}"
 
 
 def _value_text(value: Value, deviation: float | None) -> str:
@@ -140,4 +140,5 @@ def _value_text(value: Value, deviation: float | None) -> str:
         return f"[{', '.join(map(str, value))}]"
     # A digit beyond the deviation's first.
     decimals = 3 if not deviation else max(0, 1 - math.floor(math.log10(deviation)))
-    return f"{value:.4g}" if deviation is None else f"{value:.{min(decimals, 6)}f}"
+    decimals = min(decimals, 6)
+    return f"{value:.4g}" if deviation is None else f"{round(value, decimals) + 0.0:.{decimals}f}"  # no -0.00

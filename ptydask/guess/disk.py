@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates  # type: ignore[import-untyped]
 
+from ptydask.guess.patterns import find_bright
+
 _DIRECTIONS = 72
 _STEPS = 8
 """Of a radial profile, for each pixel."""
@@ -44,10 +46,9 @@ def measure_disk(mean: NDArray[np.float64]) -> Disk | None:
     directions; r(phi) = r0 + a1 cos(phi) + b1 sin(phi) + a2 cos(2 phi) + b2 sin(2 phi) through these gives the centre's
     error (a1, b1), which is corrected until it is none, the radius and, by its second order, the ellipse.
     """
-    if not mean.max() > 0:
+    y, x = np.nonzero(find_bright(mean))
+    if not len(y):
         return None
-    bright = mean > 0.5 * np.median(mean[mean > 0.25 * mean.max()])
-    y, x = np.nonzero(bright)
     centre, radius = np.array([y.mean(), x.mean()]), math.sqrt(len(y) / math.pi)
     if radius < 1.5:
         return None

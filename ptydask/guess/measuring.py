@@ -11,8 +11,9 @@ from typing import Any
 
 from ptydask.guess import disk, mass, parallax_guesses, patterns, report, table
 from ptydask.guess.disk import Disk
+from ptydask.guess.geometry import Geometry, read_geometry
 from ptydask.guess.parallax import ParallaxFit
-from ptydask.guess.patterns import Geometry, PatternSample
+from ptydask.guess.patterns import PatternSample
 from ptydask.guess.report import Report
 
 
@@ -40,7 +41,7 @@ def guess_params(init: Mapping[str, Any], *, parallax: bool = False) -> Measured
     Raises MissingDependency without that package, ConfigError for a geometry that the section does not state, DataError
     for patterns that cannot be read.
     """
-    geometry = patterns.read_geometry(init)
+    geometry = read_geometry(init)
     sample = patterns.read_patterns(init, geometry)
     measured = disk.measure_disk(sample.mean)
     turn = mass.measure_rotation(sample.mass, sample.dark if sample.dark.any() else None)

@@ -26,16 +26,16 @@ APERTURES = (0.95, 0.75, 0.6)
 """Shares of the disk that are used: the values are of the first, their deviation is from how the others differ."""
 TURN_STEP = 10.0
 """Degrees from one turn to the next that is tried at first."""
-MOST_C10 = 36.0
-"""The largest defocus that is tried, in units of ``wavelength / (4 alpha^2)``."""
+MOST_C10, LARGE_C10 = 36.0, 450.0
+"""The largest defocus that is tried, in units of ``wavelength / (4 alpha^2)``, and in angstrom: the larger of both."""
 C10_STEP = 2.0
 """In the same units, in which the sum is sharp over about 3."""
 MOST_POSITIONS = 64
 """Along either side of the scan, in its middle: enough for a turn, and bounded in time."""
 MOST_DISK = 9
 """Radius of the disk in detector pixels; a finer detector is binned."""
-_ITERATIONS = 20
-"""Of the fit of C10 and C12."""
+_ITERATIONS, _ROUNDS = 20, 3
+"""Of the fit of C10 and C12, and how often that and the turn follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class _Search:
         unit = scan.wavelength / (4 * (scan.convergence * 1e-3) ** 2)
         # An image must not be moved by more than half of the scan.
         widest = 0.5 * min(scan.patterns.shape[:2]) * scan.step / (scan.convergence * 1e-3)
-        self.defoci = unit * np.arange(C10_STEP, MOST_C10 + 0.1, C10_STEP)
+        self.defoci = unit * np.arange(C10_STEP, max(MOST_C10, LARGE_C10 / unit) + 0.1, C10_STEP)
         self.defoci = self.defoci[self.defoci <= max(widest, 4 * unit)]
         self.turns = np.arange(0, 360, TURN_STEP)
         self.scores = np.array(
@@ -218,10 +218,15 @@ def _refine(solver: Any, start: _State, defoci: NDArray[np.float64] | None = Non
         solver.refine_defocus(
             search_halfwidth=around, num_points=7, method="max", mode="acBF", blur=False, plot_search=False
         )
-    for rate in (0.3, 0.1):  # of Adam, in units of the depth of focus
-        solver.refine_aberrations(lr=rate, iters=_ITERATIONS // 2, mode="acBF")
-    solver.refine_scan_rotation(search_halfwidth=2.0, method="brent", xatol=0.1, mode="acBF", plot_search=False)
-    return _State.of(solver, _sharpness(solver, "acBF"))
+    best = replace(start, score=0.0)
+    # Adam passes the sharpest and comes back, and turn and astigmatism wait for each other: the best of a few rounds.
+    for _ in range(_ROUNDS):
+        for rate in (0.3, 0.1):  # in units of the depth of focus
+            solver.refine_aberrations(lr=rate, iters=_ITERATIONS // 2, mode="acBF")
+        solver.refine_scan_rotation(search_halfwidth=2.0, method="brent", xatol=0.1, mode="acBF", plot_search=False)
+        best = max(best, _State.of(solver, _sharpness(solver, "acBF")), key=lambda state: state.score)
+    best.apply(solver)
+    return best
 
 
 def _compare_phase(phase: NDArray[np.float32], state: _State, scan: ParallaxScan) -> float:

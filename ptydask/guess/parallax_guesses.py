@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from ptydask.guess.disk import Disk
+from ptydask.guess.geometry import Geometry
 from ptydask.guess.mass import wrap
 from ptydask.guess.parallax import ParallaxFit, ParallaxScan, measure_parallax
-from ptydask.guess.patterns import Geometry, PatternSample
+from ptydask.guess.patterns import PatternSample
 from ptydask.guess.table import Guess, Trust, Value, unmirror
 
 PARALLAX = "parallax"

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter  # type: ignore[import-untyped]
 
 from ptydask.errors import ConfigError, DataError, one_line
-from ptydask.space import tunables
+from ptydask.guess.geometry import Geometry
 from ptydask.store.foreign.links import MissingPart
 from ptydask.store.foreign.measurement_array import NoSuchArray, opened_array
 
@@ -26,42 +27,8 @@ MOST_KEPT = 2**29
 """Bytes of the sample, as float32."""
 _SLAB = 2**26
 """Bytes as float32 that are in memory at a time; a scan row at least."""
-_PATH = "init_params.meas_params.path"
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """What the params file says of the microscope. Lengths in angstrom, of patterns as they are in the file."""
-
-    scan: tuple[int, int]
-    """Positions along the slow and the fast axis, in the file."""
-    pixels: int
-    """Of a pattern along either direction, in the file."""
-    wavelength: float
-    step: float
-    """From one scan position to the next."""
-    pixel_size: float | None
-    """``dx``; None where the calibration is fitted to the data."""
-    convergence: float | None
-    """Semi-angle, mrad."""
-    calibrated_by_disk: bool
-    """Whether the file takes its pixel size from the disk's radius, so that the convergence angle is what it knows."""
-    affine: tuple[float, float, float, float]
-    """Scale, asymmetry, rotation and shear (degree) of the scan."""
-    flips: tuple[int, int, int]
-    """``meas_flipT``: up-down, left-right, then transposed."""
-    scan_flips: tuple[int, int, int]
-    """``pos_scan_flipT``."""
-
-    @property
-    def pixel_angle(self) -> float | None:
-        """Of a detector pixel, mrad."""
-        return None if self.pixel_size is None else 1e3 * self.wavelength / (self.pixels * self.pixel_size)
-
-    @property
-    def coarseness(self) -> float | None:
-        """The scan step over ``wavelength / (4 alpha)``, above which the finest that a probe shows is folded back."""
-        return None if not self.convergence else self.step * 4e-3 * self.convergence / self.wavelength
+_PARAMS = "init_params.meas_params"
+_PATH = f"{_PARAMS}.path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,49 +58,18 @@ class PatternSample:
         return self.rows[0] == 0
 
 
-def read_geometry(init: Mapping[str, Any]) -> Geometry:
-    """The geometry that ``init_params`` states. Raises ConfigError for what is missing or no number."""
-    if init.get("probe_illum_type") == "xray":
-        rule = "guesses are for electrons"
-        raise ConfigError(rule, key="init_params.probe_illum_type", value="xray")
-    numbers = {}
-    for key in ("pos_N_scan_slow", "pos_N_scan_fast", "meas_Npix", "probe_kv", "pos_scan_step_size"):
-        value = init.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ConfigError("must be a number above 0", key=f"init_params.{key}", value=value)
-        numbers[key] = value
-    calibration = (init.get("meas_calibration") or {}).get("mode", "fitRBF")
-    angle = init.get("probe_conv_angle")
-    return Geometry(
-        scan=(int(numbers["pos_N_scan_slow"]), int(numbers["pos_N_scan_fast"])),
-        pixels=int(numbers["meas_Npix"]),
-        wavelength=tunables.wavelength(numbers["probe_kv"]),
-        step=float(numbers["pos_scan_step_size"]),
-        pixel_size=tunables.pixel_size(init),
-        convergence=None if angle is None else float(angle),
-        calibrated_by_disk=calibration in ("fitRBF", "RBF", "n_alpha"),
-        affine=tuple(init.get("pos_scan_affine") or (1.0, 0.0, 0.0, 0.0)),
-        flips=_as_flips(init, "meas_flipT"),
-        scan_flips=_as_flips(init, "pos_scan_flipT"),
-    )
-
-
-def _as_flips(init: Mapping[str, Any], key: str) -> tuple[int, int, int]:
-    flips = init.get(key) or (0, 0, 0)
-    if len(flips) != 3 or any(flip not in (0, 1) for flip in flips):
-        rule = "must be three of 0 and 1: flipped up-down, left-right, transposed"
-        raise ConfigError(rule, key=f"init_params.{key}", value=flips)
-    return (int(flips[0]), int(flips[1]), int(flips[2]))
-
-
 def read_patterns(
     init: Mapping[str, Any], geometry: Geometry, *, most_read: int = MOST_READ, most_kept: int = MOST_KEPT
 ) -> PatternSample:
     """The patterns that ``init_params`` names, read once, never more than ``most_read`` bytes of them.
 
-    Raises DataError for a file that cannot be read in part, or whose patterns are of another shape than the file says.
+    Raises DataError for a file that cannot be read in part, or whose patterns are of another shape than the file says,
+    not finite, or empty; ConfigError for a section that does not say where they are, or how they lie.
     """
-    path, params = Path(init["meas_params"]["path"]), init["meas_params"]
+    params = init.get("meas_params")
+    if not isinstance(params, Mapping) or not isinstance(params.get("path"), str):
+        raise ConfigError("must be a mapping such as {path: FILE, key: DATASET}", key=_PARAMS, value=params)
+    path = Path(params["path"])
     if params.get("selection") is not None:
         raise DataError("patterns with a selection cannot be guessed from", key="init_params.meas_params.selection")
     expected = (math.prod(geometry.scan), geometry.pixels, geometry.pixels)
@@ -142,7 +78,9 @@ def read_patterns(
             return _read(_Arranged(array, init, geometry), most_read, most_kept)
     except (NoSuchArray, MissingPart) as error:
         raise DataError(error.rule, key=_PATH, value=str(path), hint=error.hint) from None
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        raise DataError("no such file", key=_PATH, value=str(path)) from None
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"cannot be read: {one_line(str(error))}", key=_PATH, value=str(path)) from None
 
 
@@ -150,8 +88,8 @@ class _Arranged:
     """The stored array by scan rows, as PtyRAD arranges it."""
 
     def __init__(self, array: Any, init: Mapping[str, Any], geometry: Geometry) -> None:
-        self.array, self.flips = array, geometry.flips
-        self.order = tuple(init.get("meas_permute") or range(len(array.shape)))
+        self.array, self.flips, self.path = array, geometry.flips, init["meas_params"]["path"]
+        self.order = _read_order(init, len(array.shape))
         shape = tuple(array.shape[axis] for axis in self.order)
         slow, fast, pixels = *geometry.scan, geometry.pixels
         (self.start, stop), (self.left, right) = _scan_crop(init, geometry.scan)
@@ -163,7 +101,12 @@ class _Arranged:
                 f"the patterns are {tuple(array.shape)} of {array.dtype}, but {slow} x {fast} of {pixels} x {pixels} "
                 "numbers are expected"
             )
-            raise DataError(rule, key=_PATH, hint="see pos_N_scan_slow, pos_N_scan_fast, meas_Npix and meas_permute")
+            raise DataError(
+                rule,
+                key=_PATH,
+                value=self.path,
+                hint="see pos_N_scan_slow, pos_N_scan_fast, meas_Npix and meas_permute",
+            )
         self.by_position = split == 1
         if split > 1 and shape[0] != slow:
             raise DataError("the first axis must be the scan's rows", key="init_params.meas_permute", value=self.order)
@@ -179,7 +122,8 @@ class _Arranged:
         along = slice(rows.start * self.fast, rows.stop * self.fast) if self.by_position else rows
         where: list[Any] = [slice(None)] * len(self.array.shape)
         where[self.order[0]] = along
-        slab = np.asarray(self.array[tuple(where)], dtype=np.float32).transpose(self.order)
+        with np.errstate(over="ignore"):  # what is infinite is refused
+            slab = np.asarray(self.array[tuple(where)]).astype(np.float32, copy=False).transpose(self.order)
         slab = slab.reshape(last - first, self.fast, self.pixels, self.pixels)
         slab = slab[:, self.left : self.left + self.columns]
         return flip(slab, self.flips)
@@ -194,10 +138,23 @@ def flip(patterns: NDArray[Any], flips: tuple[int, int, int]) -> NDArray[Any]:
     return np.swapaxes(patterns, -1, -2) if flips[2] else patterns
 
 
+def _read_order(init: Mapping[str, Any], axes: int) -> tuple[int, ...]:
+    order = init.get("meas_permute") or tuple(range(axes))
+    if not isinstance(order, list | tuple) or sorted(map(str, order)) != sorted(map(str, range(axes))):
+        rule = f"must be the patterns' {axes} axes in another order"
+        raise ConfigError(rule, key="init_params.meas_permute", value=order)
+    return tuple(order)
+
+
 def _scan_crop(init: Mapping[str, Any], scan: tuple[int, int]) -> list[tuple[int, int]]:
     """First and last-but-one of the scan's rows and columns that ``meas_crop`` leaves."""
     crop = init.get("meas_crop") or [None] * 4
-    bounds = [slice(*(part or (None, None))).indices(size) for part, size in zip(crop[:2], scan, strict=True)]
+    try:
+        slow, fast, _, _ = crop
+        bounds = [slice(*(part or (None, None))).indices(size) for part, size in zip((slow, fast), scan, strict=True)]
+    except (TypeError, ValueError):
+        rule = "must be four of null and [first, last]: scan rows and columns, detector rows and columns"
+        raise ConfigError(rule, key="init_params.meas_crop", value=crop) from None
     if any(stop - start < 1 for start, stop, _ in bounds):
         raise ConfigError("leaves nothing", key="init_params.meas_crop", value=crop)
     return [(start, stop) for start, stop, _ in bounds]
@@ -218,6 +175,10 @@ def _read(arranged: _Arranged, most_read: int, most_kept: int) -> PatternSample:
         slab = arranged.read(first, last)
         slab = np.maximum(slab, 0)  # as PtyRAD clips noise below 0
         mean += slab.sum(axis=(0, 1), dtype=np.float64)
+        if not np.isfinite(mean).all():
+            rule = f"holds NaN or infinity, or numbers beyond float32, in scan rows {first} to {last - 1}"
+            hint = "repair the file, for example with numpy.nan_to_num"
+            raise DataError(rule, key=_PATH, value=arranged.path, hint=hint)
         beam = beam or _Beam(slab.mean(axis=(0, 1), dtype=np.float64))
         parts.append(beam.moments(slab))
         inside = slice(max(first, low) - first, max(min(last, low + kept_rows) - first, 0))
@@ -226,6 +187,8 @@ def _read(arranged: _Arranged, most_read: int, most_kept: int) -> PatternSample:
             kept[at : at + inside.stop - inside.start] = slab[inside, left : left + kept_columns]
     moments = np.concatenate(parts, axis=1)
     total = moments[0]
+    if not total.any():
+        raise DataError("holds no value above 0", key=_PATH, value=arranged.path)
     with np.errstate(invalid="ignore", divide="ignore"):
         mass = np.where(total > 0, moments[1:3] / total, 0.0)
     return PatternSample(
@@ -246,12 +209,18 @@ def _slabs(begin: int, end: int, row_bytes: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + rows, end)
 
 
+def find_bright(mean: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where a mean pattern (ky, kx) is brighter than half of what its disk is; single hot pixels do not count."""
+    smooth = median_filter(mean, 3)
+    return np.asarray(smooth > 0.5 * np.median(smooth[smooth >= 0.25 * smooth.max()]))
+
+
 class _Beam:
     """Weights of a pattern's pixels: one, y, x, and outside of the disk; from the mean of the first rows."""
 
     def __init__(self, mean: NDArray[np.float64]) -> None:
         pixels = len(mean)
-        bright = mean > 0.5 * np.percentile(mean[mean > 0.25 * mean.max()], 50) if mean.max() > 0 else mean > 0
+        bright = find_bright(mean)
         y, x = np.mgrid[:pixels, :pixels].astype(np.float64)
         centre = (y[bright].mean(), x[bright].mean()) if bright.any() else ((pixels - 1) / 2,) * 2
         radius = math.sqrt(bright.sum() / math.pi)

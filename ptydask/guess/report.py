@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ptydask.formatting import counted
 from ptydask.guess.disk import Disk
+from ptydask.guess.geometry import Geometry
 from ptydask.guess.mass import wrap
-from ptydask.guess.patterns import Geometry, PatternSample, flip
+from ptydask.guess.patterns import PatternSample, find_bright, flip
 from ptydask.guess.table import ABERRATIONS, FLIPS, Guess, Value
 
 TOGETHER = ("rotation", FLIPS, *ABERRATIONS)
@@ -22,6 +24,9 @@ _CLOSE = 3.0
 """Standard deviations of their difference by which two methods may differ and still agree ..."""
 _AT_LEAST = 0.5
 """... and the least that one is taken as, in degree."""
+
+_HOT, _FEW = 5.0, 0.001
+"""A pixel so many times as bright as the disk is hot, if no more than this share of all are."""
 
 _Turn = Mapping[str, Guess]
 """What one method has of :data:`TOGETHER`; a rotation and flips always."""
@@ -202,7 +207,7 @@ def list_warnings(
 
 def _disk_warnings(disk: Disk | None, sample: PatternSample, geometry: Geometry) -> Iterable[str]:
     if disk is None:
-        yield "the disk is not whole on the detector, or there is none: neither conv_angle nor dx can be told by it"
+        yield "the disk is clipped by the detector, or there is none: neither conv_angle nor dx can be told by it"
         return
     middle, pixels = geometry.pixels // 2, geometry.pixels
     off = math.hypot(disk.centre[0] - middle, disk.centre[1] - middle)
@@ -215,6 +220,9 @@ def _disk_warnings(disk: Disk | None, sample: PatternSample, geometry: Geometry)
     edge = np.concatenate([sample.mean[0], sample.mean[-1], sample.mean[:, 0], sample.mean[:, -1]]).mean()
     if edge > 0.1 * sample.mean[round(disk.centre[0]) % pixels, round(disk.centre[1]) % pixels]:
         yield "much intensity reaches the detector's edge: the detector is clipped"
+    inside = np.median(sample.mean[find_bright(sample.mean)])
+    if (hot := int((sample.mean > _HOT * inside).sum())) and hot <= _FEW * sample.mean.size:
+        yield f"{counted(hot, 'pixel')} brighter than the disk {_HOT:g} times over: hot ones, to be masked"
     own = geometry.pixel_angle
     if own and geometry.convergence and abs(disk.radius * own / geometry.convergence - 1) > 0.05:
         says = geometry.convergence / own

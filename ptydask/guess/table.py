@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.guess.disk import Disk
+from ptydask.guess.geometry import Geometry
 from ptydask.guess.mass import MassRotation, wrap
-from ptydask.guess.patterns import Geometry, PatternSample, flip
+from ptydask.guess.patterns import PatternSample, flip
 
 Trust = Literal["good", "fair", "none"]
 Value = float | tuple[int, int, int] | None
@@ -29,6 +30,8 @@ second share of itself from position to position, may be bright between its atom
 _COARSE = 2.0
 """Scan steps, in units of what resolves all of the field, from which on a turn is no more than fair: more than half of
 the band that the probe lets through is folded back."""
+_FOLDED = 1.0
+"""Degree by which what is folded back may turn all parts of the field alike."""
 _SURE, _ROUGH = 2.0, 4.0
 """Deviation of a turn in degree up to which it is good, and fair."""
 
@@ -86,10 +89,10 @@ def guess_by_disk(disk: Disk | None, geometry: Geometry) -> list[Guess]:
         if angle is None:
             return [Guess(name, None, None, DISK, "none", "the file has no probe_conv_angle", file_value, unit)]
         value = 1e3 * geometry.wavelength * disk.radius / (geometry.pixels * angle)
-        why = f"if probe_conv_angle is {angle:g} mrad: the disk tells one by the other"
+        why = f"if probe_conv_angle is {angle:g} mrad"
     else:
         assert own is not None
-        value, why = disk.radius * own, f"if dx is {geometry.pixel_size:.4g} angstrom: the disk tells one by the other"
+        value, why = disk.radius * own, f"if dx is {geometry.pixel_size:.4g} angstrom"
     share = disk.radius_deviation / disk.radius
     trust: Trust = "good" if share < 0.03 and disk.seen == 1 else "fair"
     return [Guess(name, value, value * share, DISK, trust, why, file_value, unit)]
@@ -113,7 +116,7 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: 
         why = "the file flips the scan (pos_scan_flipT): flip the patterns instead"
         return [replace(blank, why=why), replace(flips, why=why)]
     if turn is None:
-        why = "the centres of mass are the same everywhere"
+        why = "needs 4 x 4 positions" if min(geometry.scan) < 4 else "the centres of mass are the same everywhere"
         return [replace(blank, why=why), replace(flips, why=why)]
     if turn.left > FAINT or turn.left > 0.5 * turn.left_otherwise:
         why = f"no turn makes a gradient of the field: {turn.left:.0%} of its curl is left"
@@ -131,12 +134,13 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: 
     if not told:
         reasons.append("or 180 degree more: the dark field does not tell")
     coarse = geometry.coarseness
-    folded = coarse is not None and coarse > _COARSE
+    folded = coarse is None or coarse > _COARSE
     trust: Trust = "good" if told and turn.left <= CLEAR and turn.deviation <= _SURE and not folded else "fair"
     if turn.left > CLEAR:
         reasons.append(f"{turn.left:.0%} of the curl is left")
     if folded:
-        reasons.append(f"the scan steps are {coarse:.1f} times what resolves the field")
+        times = "perhaps more than" if coarse is None else f"{coarse:.1f} times"
+        reasons.append(f"the scan steps are {times} what resolves the field")
     why = "; ".join(reasons)
     flips = replace(flips, value=new, trust="good" if turn.left <= CLEAR else "fair")
     return [
@@ -201,4 +205,4 @@ def list_facts(sample: PatternSample, disk: Disk | None, geometry: Geometry) -> 
     return facts
 
 
-_OVERSAMPLING = "(Npix dx / step)^2; ptychography wants well above 1"
+_OVERSAMPLING = "(Npix dx / step)^2, to be well above 1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,19 @@ class NoSuchArray(Exception):  # noqa: N818 - becomes a DataError
 
 @contextmanager
 def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int, int]) -> Iterator[Any]:
-    """Anything with a shape, a dtype and slices: a dataset of an HDF5 file or of zarr, a memory map, or an array.
+    """Anything with a shape, a dtype and slices: a dataset of an HDF5 file or of zarr, a mapped file, or an array.
 
     ``params`` are PtyRAD's ``meas_params``; ``expected`` is the (N, Npix, Npix) of a .raw file without a shape, and
     tells the patterns of a file without a key from other stacks. Raises OSError and ValueError for a file that cannot
     be read, NoSuchArray, MissingPart for a broken link, and MissingDependency where a file needs another package.
     """
     suffix = path.suffix.lower()
+    if path.is_dir() and suffix != ".zarr":
+        raise NoSuchArray("is a folder, not a file")
     if suffix == ".npy":
-        yield np.load(path, mmap_mode="r", allow_pickle=False)
+        yield _MappedAnew(lambda: np.load(path, mmap_mode="r", allow_pickle=False))
     elif suffix == ".raw":
-        yield _map_raw(path, params, expected)
+        yield _MappedAnew(lambda: _map_raw(path, params, expected))
     elif suffix in TIFF_SUFFIXES:
         yield _read_tiff(path)
     elif suffix == ".zarr":
@@ -64,11 +66,27 @@ def opened_array(path: Path, params: Mapping[str, Any], expected: tuple[int, int
         raise NoSuchArray(rule, f"of {', '.join(SUFFIXES)} it can")
 
 
+class _MappedAnew:
+    """A file that is mapped for each slice alone: pages of a map that stays count as the process's memory."""
+
+    def __init__(self, open_map: Callable[[], Any]) -> None:
+        self._open_map = open_map
+        mapped = open_map()
+        self.shape, self.dtype = mapped.shape, mapped.dtype
+
+    def __getitem__(self, where: Any) -> Any:
+        return np.array(self._open_map()[where])
+
+
 def _map_raw(path: Path, params: Mapping[str, Any], expected: tuple[int, int, int]) -> Any:
     """EMPAD's format: an offset, then each pattern as 32-bit floats followed by a gap of bytes."""
     count, *shape = params.get("shape") or expected
     gap = 1024 if params.get("gap") is None else params["gap"]
     pattern = np.dtype([("values", np.float32, tuple(shape)), ("gap", np.void, gap)])
+    size, needed = path.stat().st_size, (params.get("offset") or 0) + count * pattern.itemsize
+    if size != needed:
+        rule = f"has {size} bytes, but {count} patterns of {' x '.join(map(str, shape))} with gap {gap} are {needed}"
+        raise NoSuchArray(rule, "see pos_N_scan_slow, pos_N_scan_fast, meas_Npix and meas_params.gap")
     return np.memmap(path, pattern, "r", params.get("offset") or 0, (count,))["values"]
 
 
@@ -85,13 +103,16 @@ def _read_tiff(path: Path) -> Any:
 
 def _read_old_matlab(path: Path, key: str | None, values: int) -> Any:
     scipy_io = import_optional("scipy.io", "a .mat file from before version 7.3 needs", "guess")
-    shapes = {name: tuple(n for n in shape if n != 1) for name, shape, _ in scipy_io.whosmat(path)}
-    name = key or _find_stack(path, shapes, values)
-    if name not in shapes:
-        hint = f"set init_params.meas_params.key to one of {', '.join(shapes)}, or save the patterns as version 7.3"
-        raise NoSuchArray(f"no variable {name!r} in {path}", hint)
-    _check_size(path, 8 * math.prod(shapes[name]), "a .mat file from before version 7.3")
-    return np.asarray(scipy_io.loadmat(path, variable_names=[name], squeeze_me=True)[name])
+    try:
+        shapes = {name: tuple(n for n in shape if n != 1) for name, shape, _ in scipy_io.whosmat(path)}
+        name = key or _find_stack(path, shapes, values)
+        if name not in shapes:
+            hint = f"set init_params.meas_params.key to one of {', '.join(shapes)}, or save the patterns as version 7.3"
+            raise NoSuchArray(f"no variable {name!r} in {path}", hint)
+        _check_size(path, 8 * math.prod(shapes[name]), "a .mat file from before version 7.3")
+        return np.asarray(scipy_io.loadmat(path, variable_names=[name], squeeze_me=True)[name])
+    except scipy_io.matlab.MatReadError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_size(path: Path, size: int, what: str) -> None:
