@@ -5,29 +5,48 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from ptydask.clusters.process_state import SharedState
-from ptydask.config import Overrides, reading
-from ptydask.config.study import check_whole
+from ptydask.config import Overrides
 from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
 from ptydask.driver.earlier import read_studies
+from ptydask.driver.earlier_points import start_from
 from ptydask.driver.prepare import RunRequest, complete_plan
-from ptydask.errors import ConfigError, StoppedEarly, UsageError
+from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, StudiesFailed, UsageError
 from ptydask.model import Scalar, StudyPlan
+from ptydask.python_arguments import (
+    FilePath,
+    RunArguments,
+    check_count,
+    check_key,
+    check_text,
+    make_overrides,
+    make_request,
+    plain_value,
+    read_paths,
+)
 from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
     from ptydask.analysis.results import StudyResults
 
-FilePath = str | os.PathLike[str]
+_Ended = TypeVar("_Ended")
 
 
+@overload
+def run(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+    config: FilePath, **arguments: Unpack[RunArguments]
+) -> StudyResults: ...
+@overload
 def run(
-    config: FilePath,
+    config: Sequence[FilePath], *, independent: bool = False, **arguments: Unpack[RunArguments]
+) -> list[StudyResults]: ...
+def run(
+    config: FilePath | Sequence[FilePath],
     *,
     workers: int | None = None,
     cluster: FilePath = "auto",
@@ -46,22 +65,25 @@ def run(
     until_settled: bool | None = None,
     metric: str | None = None,
     stages: Literal["recommended", "none"] | None = None,
+    guess: Literal["point", "ranges"] | None = None,
+    independent: bool = False,
     workers_per_gpu: int = 1,
     retries: int = 3,
     checkpoint_every: float = 120.0,
     notify: str | None = None,
     progress: bool = True,
-) -> StudyResults:
+) -> StudyResults | list[StudyResults]:
     """Run the study of a PtyRAD params file or a W&B sweep file, or go on with it; returns its results, opened.
 
     It does what ``python -m ptydask run`` does, with the same checks, and leaves the same file. Called again with the
-    same arguments, it goes on where it stopped; of a finished study it only opens the results.
+    same arguments, it goes on where it stopped; of a finished study it only opens the results. Several files are run on
+    the same workers, each a study of its own; their results are returned as a list, in the order of the files.
 
     >>> study = ptydask.run("params.yaml", workers=8, cluster="slurm", trials=200)  # doctest: +SKIP
     >>> study.best().params  # doctest: +SKIP
 
     Args:
-        config: the params or sweep file, or a file of ptydask's own that names it: YAML, JSON or TOML.
+        config: the params or sweep file, or a file of ptydask's own that names it: YAML, JSON or TOML; or a list.
         workers: how many; None for one per GPU, else one, on this machine, and what the profile says elsewhere.
         cluster: ``auto`` (SLURM where it answers, else this machine), ``local``, ``slurm`` or another batch system, a
             profile's file, or the ``tcp://`` or ``tls://`` address of a Dask scheduler.
@@ -83,6 +105,8 @@ def run(
         metric: what is tuned, instead of the file's ``error_metric``.
         stages: ``recommended`` tunes in stages, from cheap looks to the whole scan; ``none`` runs a file
             that has stages without them; None for what the file says.
+        guess: ``point`` tries first what the patterns tell, ``ranges`` looks near it alone.
+        independent: of several files, start none from what those before it have found.
         workers_per_gpu: trials that share a GPU.
         retries: how often a trial whose worker was lost is tried again.
         checkpoint_every: seconds between two checkpoints of a trial under way.
@@ -94,65 +118,83 @@ def run(
         MissingDependency: an optional package is needed and not installed.
         StoreError: the results file cannot be used, or another process has it.
         StorageError, ClusterError, StoppedEarly: storage or workers failed; what was recorded is safe.
+        StudiesFailed: of several studies some failed, told after the others are over; ``errors`` has each by its file.
         PtydaskError: the first trials all failed alike; the base of all of these. Each is one line, and in
             :mod:`ptydask.errors`. That some trials failed is no error: ``study.table()`` has them.
         KeyboardInterrupt: Ctrl-C, or a notebook's interrupt, after all that was under way has been closed: the same
             call goes on. SIGTERM, after the same, does what it would have done: by default it ends the process.
     """
-    overrides = _make_overrides(
-        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric, stages
+    overrides = make_overrides(
+        trials,
+        timeout,
+        set,
+        tries,
+        results,
+        storage,
+        engine,
+        sampler,
+        seed,
+        search,
+        until_settled,
+        metric,
+        stages,
+        guess,
     )
-    request = _make_request(
-        config,
-        overrides,
-        cluster,
-        workers,
-        adapt,
-        workers_per_gpu,
-        retries,
-        checkpoint_every,
-        notify,
-        command=f"ptydask.run({os.fspath(config)!r}, ...)",
-    )
-    request = replace(request, earlier=read_studies(_paths(earlier, "earlier")))
+    earlier_studies = read_studies(read_paths(earlier, "earlier"))
 
-    def conduct(view: View, stop: StopSignals) -> tuple[Path, str]:
-        from ptydask import running
+    def ask(file: Path) -> RunRequest:
+        request = make_request(
+            file,
+            overrides,
+            cluster,
+            workers,
+            adapt,
+            workers_per_gpu,
+            retries,
+            checkpoint_every,
+            notify,
+            command=f"ptydask.run({os.fspath(file)!r}, ...)",
+        )
+        return replace(request, earlier=earlier_studies)
 
-        prepared = running.announce(request, view)
-        if not prepared.finished and not running.carry_out(prepared, view, stop).complete:
-            view.notice(TIME_IS_OVER)
-        return prepared.plan.results, ""
+    if isinstance(config, str | os.PathLike) or not isinstance(config, Iterable):
+        return _open_study(_conduct(lambda view, stop: _run_one(ask(Path(config)), view, stop), progress=progress))
+    files = read_paths(config, "config")
+    if not files:
+        raise ConfigError("must name a file, or several", key="config", value=config)
+    if results is not None:
+        raise UsageError("results names one file, and each of several studies has its own; leave it out")
+    requests = [ask(file) for file in files]
+    paths = _conduct(lambda view, stop: _run_several(requests, view, stop, independent=independent), progress=progress)
+    return [_open_study(path) for path in paths]
 
-    return _conduct_and_open(conduct, progress=progress)
+
+def _run_one(request: RunRequest, view: View, stop: StopSignals) -> Path:
+    """Run the study; returns where its results are."""
+    from ptydask import running
+
+    prepared = running.announce(request, view)
+    if not prepared.finished and not running.carry_out(prepared, view, stop).complete:
+        view.notice(TIME_IS_OVER)
+    return prepared.plan.results
 
 
-def _make_request(
-    config: FilePath,
-    overrides: Overrides,
-    cluster: FilePath,
-    workers: int | None,
-    adapt: tuple[int, int] | None,
-    workers_per_gpu: int,
-    retries: int,
-    checkpoint_every: float,
-    notify: str | None,
-    command: str,
-) -> RunRequest:
-    if workers is not None and adapt is not None:
-        raise UsageError("workers and adapt: give one of them")
-    return RunRequest(
-        config=Path(config).expanduser(),
-        overrides=overrides,
-        cluster=os.path.expanduser(cluster),  # noqa: PTH111 - it may be an address
-        workers=None if workers is None else _check_count(workers, "workers"),
-        adapt=None if adapt is None else _check_bounds(adapt),
-        workers_per_gpu=_check_count(workers_per_gpu, "workers_per_gpu"),
-        retries=_check_count(retries, "retries", 0),
-        checkpoint_every=_check_seconds(checkpoint_every, "checkpoint_every"),
-        notify=_check_text(notify, "notify"),
-        command=command,
-    )
+def _run_several(requests: Sequence[RunRequest], view: View, stop: StopSignals, *, independent: bool) -> list[Path]:
+    """Run the studies; returns where their results are. Raises StudiesFailed once all are over."""
+    from ptydask import running
+
+    queued = running.announce_queue(requests, view, independent=independent)
+    end = running.carry_out_queue(queued, view, stop, independent=independent)
+    if end.stopped is not None:
+        raise end.stopped
+    errors = {request.config: study.error for request, study in zip(requests, end.studies, strict=True) if study.error}
+    if errors:
+        raise StudiesFailed(errors, len(requests)) from next(
+            (error for error in errors.values() if not isinstance(error, PtydaskError)), None
+        )
+    if not all(study.outcome is None or study.outcome.complete for study in end.studies):
+        view.notice(TIME_IS_OVER)
+    return [study.prepared.plan.results for study in end.studies]
 
 
 def validate(
@@ -161,6 +203,7 @@ def validate(
     trials: int | None = None,
     set: Mapping[str, Any] | None = None,
     tries: Iterable[Mapping[str, Scalar]] = (),
+    earlier: FilePath | Iterable[FilePath] = (),
     timeout: float | None = None,
     results: FilePath | None = None,
     storage: str | None = None,
@@ -171,6 +214,7 @@ def validate(
     until_settled: bool | None = None,
     metric: str | None = None,
     stages: Literal["recommended", "none"] | None = None,
+    guess: Literal["point", "ranges"] | None = None,
 ) -> StudyPlan:
     """Check a params or sweep file and what it names, as :func:`run` does before it starts a worker.
 
@@ -180,14 +224,27 @@ def validate(
 
     >>> ptydask.validate("params.yaml", set={"recon_params.NITER": 50}).space  # doctest: +SKIP
     """
-    overrides = _make_overrides(
-        trials, timeout, set, tries, results, storage, engine, sampler, seed, search, until_settled, metric, stages
+    overrides = make_overrides(
+        trials,
+        timeout,
+        set,
+        tries,
+        results,
+        storage,
+        engine,
+        sampler,
+        seed,
+        search,
+        until_settled,
+        metric,
+        stages,
+        guess,
     )
     from ptydask.driver.stages import plan_stages
 
-    path = Path(config).expanduser()
-    planned = plan_stages(path, overrides)
-    return planned[0].plan if planned else complete_plan(path, overrides)
+    path, studies = Path(config).expanduser(), read_studies(read_paths(earlier, "earlier"))
+    planned = plan_stages(path, overrides, studies)
+    return planned[0].plan if planned else start_from(complete_plan(path, overrides), studies)
 
 
 def confirm(
@@ -230,16 +287,16 @@ def confirm(
 
     numbers = [trials] if isinstance(trials, int) else list(trials)
     options = ConfirmOptions(
-        _check_count(top, "top"),
-        _check_count(seeds, "seeds"),
-        tuple(_check_count(number, "trials", 0) for number in numbers),
+        check_count(top, "top"),
+        check_count(seeds, "seeds"),
+        tuple(check_count(number, "trials", 0) for number in numbers),
         frc,
-        _check_text(stage, "stage") or "",
+        check_text(stage, "stage") or "",
     )
     overrides = Overrides(
-        settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (set or {}).items())
+        settings=tuple((check_key(key), plain_value(value, key)) for key, value in (set or {}).items())
     )
-    request = _make_request(
+    request = make_request(
         results,
         overrides,
         cluster,
@@ -260,12 +317,11 @@ def confirm(
             view.notice(TIME_IS_OVER)
         return prepared.study, prepared.stage
 
-    return _conduct_and_open(conduct, progress=progress)
+    return _open_study(*_conduct(conduct, progress=progress))
 
 
-def _conduct_and_open(conduct: Callable[[View, StopSignals], tuple[Path, str]], *, progress: bool) -> StudyResults:
-    """Have ``conduct`` announce a run and carry it out; what is at the path that it returns, and its stage, opened."""
-    from ptydask.analysis.results import StudyResults
+def _conduct(conduct: Callable[[View, StopSignals], _Ended], *, progress: bool) -> _Ended:
+    """Have ``conduct`` announce a run and carry it out; returns what it returns."""
     from ptydask.progress import view
 
     with _LEVELS.restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
@@ -273,12 +329,17 @@ def _conduct_and_open(conduct: Callable[[View, StopSignals], tuple[Path, str]], 
         stop = StopSignals()
         try:
             with stop:
-                results, stage = conduct(shown, stop)
+                return conduct(shown, stop)
         except Terminated:
             raise StoppedEarly(f"SIGTERM ended the run; {GOES_ON}") from None
         finally:
             if not isinstance(sys.exception(), KeyboardInterrupt):  # that one is on its way already
                 stop.pass_on()
+
+
+def _open_study(results: Path, stage: str = "") -> StudyResults:
+    from ptydask.analysis.results import StudyResults
+
     return StudyResults(results.absolute(), stage)
 
 
@@ -292,102 +353,3 @@ def _restore_levels(levels: list[int]) -> None:
 
 
 _LEVELS = SharedState(lambda: [logger.level for logger in _LOGGERS], _restore_levels)
-
-
-def _make_overrides(
-    trials: int | None,
-    timeout: float | None,
-    settings: Mapping[str, Any] | None,
-    tries: Iterable[Mapping[str, Scalar]],
-    results: FilePath | None,
-    storage: str | None,
-    engine: str | None,
-    sampler: str | None,
-    seed: int | None,
-    search: Any,
-    until_settled: Any,
-    metric: Any,
-    stages: Any,
-) -> Overrides:
-    """What is said beside the file. Raises ConfigError, naming the argument or the key."""
-    points = [tries] if isinstance(tries, Mapping) or not isinstance(tries or (), Iterable) else list(tries or ())
-    if not all(isinstance(point, Mapping) and point for point in points):
-        raise ConfigError("must be mappings of parameter to value: [{'scale': 1.02}]", key="tries", value=tries)
-    if not isinstance(settings or {}, Mapping):
-        raise ConfigError("must be a mapping of key to value: {'recon_params.NITER': 50}", key="set", value=settings)
-    if search not in (None, "auto", "file"):
-        raise ConfigError("must be 'auto' or 'file'", key="search", value=search)
-    if until_settled not in (None, True, False):
-        raise ConfigError("must be True or False", key="until_settled", value=until_settled)
-    if stages not in (None, "recommended", "none"):
-        raise ConfigError("must be 'recommended' or 'none'", key="stages", value=stages)
-    return Overrides(
-        settings=tuple((_check_key(key), _plain_value(value, key)) for key, value in (settings or {}).items()),
-        n_trials=None if trials is None else _check_count(trials, "trials"),
-        timeout=None if timeout is None else _check_seconds(timeout, "timeout"),
-        results=None if results is None else Path(results).expanduser(),
-        storage=_check_text(storage, "storage"),
-        engine=_check_text(engine, "engine"),
-        sampler=_check_text(sampler, "sampler"),
-        seed=None if seed is None else _check_count(seed, "seed", 0),
-        tries=tuple({name: _plain_value(value, f"tries.{name}") for name, value in point.items()} for point in points),
-        search=search,
-        until_settled=until_settled,
-        metric=_check_text(metric, "metric"),
-        stages=stages,
-    )
-
-
-def _paths(value: Any, key: str) -> list[Path]:
-    """One path, or several, as a list."""
-    several = [value] if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable) else list(value)
-    if not all(isinstance(path, str | os.PathLike) for path in several):
-        raise ConfigError("must be one path, or a list of them", key=key, value=value)
-    return [Path(path) for path in several]
-
-
-def _check_key(key: Any) -> str:
-    if not isinstance(key, str) or not all(part.strip() for part in key.split(".")):
-        raise ConfigError("must be text with dots between levels: 'recon_params.NITER'", key="set", value=key)
-    return key.strip()
-
-
-def _check_text(value: Any, key: str) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ConfigError("must be text", key=key, value=value)
-    return value
-
-
-def _check_count(value: Any, key: str, least: int = 1) -> int:
-    return check_whole(_plain_value(value, key), key, least)
-
-
-def _check_bounds(adapt: Any) -> tuple[int, int]:
-    try:
-        least, most = adapt
-    except (TypeError, ValueError):
-        raise ConfigError("must be (fewest, most)", key="adapt", value=adapt) from None
-    least, most = _check_count(least, "adapt", 0), _check_count(most, "adapt")
-    if least > most:
-        raise ConfigError("must be (fewest, most), the fewest not above the most", key="adapt", value=adapt)
-    return least, most
-
-
-def _check_seconds(value: Any, key: str) -> float:
-    seconds = _plain_value(value, key)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
-        raise ConfigError("must be a finite number of seconds, not negative", key=key, value=value)
-    return float(seconds)
-
-
-def _plain_value(value: Any, key: str) -> Any:
-    """``value`` as a file would have it: paths as text, NumPy's numbers and arrays as Python's."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Mapping):
-        value = {name: _plain_value(item, f"{key}.{name}") for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        value = [_plain_value(item, f"{key}[{index}]") for index, item in enumerate(value)]
-    return reading.plain_values(value, key)

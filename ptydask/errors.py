@@ -10,6 +10,7 @@ PtydaskError
 │   └── UnusableResults the results cannot be written where they were asked for
 ├── StorageError        the Optuna storage
 ├── StoppedEarly        a run that ended before its study did; the same command goes on
+├── StudiesFailed       some of several studies that were run together
 └── ClusterError        workers that do not start or stay
 """
 
@@ -18,7 +19,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,21 @@ class StoppedEarly(PtydaskError):  # noqa: N818
 
 class ClusterError(PtydaskError):
     """The workers cannot do their work."""
+
+
+class StudiesFailed(PtydaskError):  # noqa: N818
+    """Of several studies that were run together some failed; the others are over, and the same call goes on.
+
+    ``errors`` has what ended each, by its file.
+    """
+
+    def __init__(self, errors: Mapping[Path, BaseException], count: int) -> None:
+        self.errors = dict(errors)
+        reasons = (
+            f"{file}: {error if isinstance(error, PtydaskError) else describe_error(error)}"
+            for file, error in self.errors.items()
+        )
+        super().__init__(one_line(f"{len(self.errors)} of {count} studies failed: {'; '.join(reasons)}"))
 
 
 def require(module: str, needed: str, extra: str, package: str = "") -> None:
@@ -240,3 +257,10 @@ def redact(text: str) -> str:
     for pattern, left in _REPLACEMENTS:
         text = pattern.sub(left, text)
     return text
+
+
+def clear_frames(error: BaseException | None) -> None:
+    """Empty the frames that an exception still refers to: they would hold data, model and gradients in memory."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

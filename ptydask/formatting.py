@@ -236,3 +236,9 @@ def window_size(stream: IO[str]) -> tuple[int, int]:
     except (OSError, ValueError, AttributeError):
         return 80, 24
     return size.columns or 80, size.lines or 24
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """To sort by: node2 before node10."""
+    parts = re.findall(r"\d+|\D+", text)
+    return tuple((0, int(p), "") if p.isdecimal() and len(p) < 30 else (1, 0, p) for p in parts)

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ptydask import config
-from ptydask.driver.contract import RunOutcome, View, snapshot_of_records
-from ptydask.driver.execute import execute_run, exhausted_text
-from ptydask.driver.prepare import PreparedRun, RunRequest, prepare_run
-from ptydask.driver.queue import StudyEnd, check_apart, execute_queue, run_of
+from ptydask.driver.conduct import Prepared, carry_out, prepare, run_of
+from ptydask.driver.contract import View, snapshot_of_records
+from ptydask.driver.execute import exhausted_text
+from ptydask.driver.notification import notify
+from ptydask.driver.prepare import PreparedRun, RunRequest
+from ptydask.driver.queue import QueueEnd, StudyEnd, check_apart, execute_queue, facts_of_queue, label_studies
 from ptydask.driver.settlement import early_end_text
-from ptydask.driver.stages import PreparedStages, execute_stages, prepare_stages
+from ptydask.driver.stages import PreparedStages
+from ptydask.driver.succession import QueuedStudy
 from ptydask.errors import StoreError
 from ptydask.progress import plan_text
 from ptydask.progress.queue_view import QueueView
@@ -20,8 +23,10 @@ from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals
 from ptydask.store import reader
 
+__all__ = ["announce", "announce_queue", "carry_out", "carry_out_queue"]
 
-def announce(request: RunRequest, view: View) -> PreparedRun | PreparedStages:
+
+def announce(request: RunRequest, view: View) -> Prepared:
     """Prepare a run and have ``view`` say what will happen, what may surprise, and where nothing is left to do.
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
@@ -31,28 +36,28 @@ def announce(request: RunRequest, view: View) -> PreparedRun | PreparedStages:
     return prepared
 
 
-def prepare(request: RunRequest) -> PreparedRun | PreparedStages:
-    """Prepare a run, in stages where its file has some. Raises what :func:`announce` raises."""
-    file = config.read(request.config)
-    stages = config.load_stages(request.config, request.overrides, file)
-    return prepare_stages(request, file, stages) if stages else prepare_run(request)
-
-
-def announce_queue(requests: Sequence[RunRequest], view: View) -> tuple[PreparedRun | PreparedStages, ...]:
+def announce_queue(requests: Sequence[RunRequest], view: View, *, independent: bool = False) -> tuple[QueuedStudy, ...]:
     """Prepare the runs of a queue and have ``view`` say what will happen in each.
 
     Raises what :func:`announce` raises for the first file that breaks a rule, and ConfigError where two have the same
     results file; nothing is said then. Nothing is started.
     """
-    prepared = tuple(prepare(request) for request in requests)
-    check_apart([(request.config, one) for request, one in zip(requests, prepared, strict=True)])
-    for place, (request, one) in enumerate(zip(requests, prepared, strict=True), start=1):
-        view.plan([f"study     {place} of {len(prepared)}: {one.plan.name} ({request.config})"])
-        _announce_prepared(one, view)
-    return prepared
+    queued = []
+    for request in requests:
+        file = config.read(request.config)
+        queued.append(QueuedStudy(request, file, prepare(request, file)))
+    check_apart(queued)
+    for place, study in enumerate(queued, start=1):
+        head = [f"study     {place} of {len(queued)}: {study.prepared.plan.name} ({study.request.config})"]
+        engines = {other.prepared.plan.engine for other in queued[: place - 1]}
+        if study.prepared.plan.engine in engines and not independent and not study.prepared.finished:
+            head.append(plan_text.labelled_line("from", "those before it of the same settings (--independent: not)"))
+        view.plan(head)
+        _announce_prepared(study.prepared, view)
+    return tuple(queued)
 
 
-def _announce_prepared(prepared: PreparedRun | PreparedStages, view: View) -> None:
+def _announce_prepared(prepared: Prepared, view: View) -> None:
     if isinstance(prepared, PreparedStages):
         _announce_stages(prepared, view)
         return
@@ -94,23 +99,27 @@ def _announce_stages(prepared: PreparedStages, view: View) -> None:
         view.notice(f"{every} with {recorded} trials are recorded in {prepared.plan.results}: nothing left to do")
 
 
-def carry_out(prepared: PreparedRun | PreparedStages, view: View, stop: StopSignals) -> RunOutcome:
-    """Run what is missing. Raises what :func:`ptydask.driver.execute.execute_run` raises."""
-    if isinstance(prepared, PreparedStages):
-        return execute_stages(prepared, view, stop)
-    return execute_run(prepared, view, stop)
-
-
 def carry_out_queue(
-    prepared: Sequence[PreparedRun | PreparedStages], view: View, stop: StopSignals
-) -> tuple[StudyEnd, ...]:
-    """Run what is missing of all studies on the same workers. Raises what :func:`execute_queue` raises."""
-    queue = QueueView(view, [one.plan.name for one in prepared])
+    queued: Sequence[QueuedStudy], view: View, stop: StopSignals, *, independent: bool = False
+) -> QueueEnd:
+    """Run what is missing of all studies on the same workers.
+
+    Each tells the user's command of its end as it would alone; once all are over, that is told, too.
+    """
+    shown = QueueView(view, label_studies([study.prepared.plan for study in queued]))
     try:
-        ends = execute_queue(prepared, queue.views, stop, carry_out)
+        end = execute_queue(queued, shown.views, stop, independent=independent)
     finally:
         view.close()
-    return tuple(replace(end, last=queue.latest(place) or _recorded_snapshot(end)) for place, end in enumerate(ends))
+    latest = (
+        replace(one, last=shown.latest(place) or _recorded_snapshot(one)) for place, one in enumerate(end.studies)
+    )
+    end = replace(end, studies=tuple(latest))
+    command = run_of(queued[0].prepared).notify
+    over = end.stopped is None and any(study.outcome or study.error for study in end.studies)
+    if command and over and (trouble := notify(command, facts_of_queue(end))):
+        view.notice(trouble)
+    return end
 
 
 def _recorded_snapshot(end: StudyEnd) -> RunSnapshot | None:
@@ -121,4 +130,4 @@ def _recorded_snapshot(end: StudyEnd) -> RunSnapshot | None:
             snapshot = snapshot_of_records(recorded.records(), recorded.meta, results, complete=True)
     except StoreError:
         return None
-    return replace(snapshot, total=run_of(end.prepared).options.total)
+    return replace(snapshot, total=end.total)

@@ -24,10 +24,12 @@ PAGES = [
     "docs/params-file.md",
     "docs/search.md",
     "docs/where-to-start.md",
+    "docs/many-data-sets.md",
     "docs/stages.md",
     "docs/sweeps.md",
     "docs/clusters.md",
     "docs/after-the-run.md",
+    "docs/compare.md",
     "docs/confirm.md",
     "docs/python.md",
     "docs/own-metrics.md",
@@ -36,6 +38,7 @@ PAGES = [
 STUDY = ["python -m ptydask run demo/params.yaml --workers 2 --trials 12"]
 BEFORE = {
     "docs/after-the-run.md": STUDY,
+    "docs/compare.md": STUDY,
     "docs/confirm.md": STUDY,
     "docs/metrics.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 4"],
     "docs/fourier-ring.md": ["python -m ptydask run demo/params.yaml --workers 2 --trials 2"],

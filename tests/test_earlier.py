@@ -19,7 +19,8 @@ from store_cases import failed, meta, packed, record, stopped
 import ptydask as package
 from ptydask import demo, sampling
 from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
-from ptydask.driver.earlier import MOST, EarlierStudy, read_studies, start_from
+from ptydask.driver.earlier import EarlierStudy, read_studies, read_study
+from ptydask.driver.earlier_points import MOST, start_from
 from ptydask.errors import ConfigError, UnusableResults, UsageError
 from ptydask.model import (
     OWN_VALUES,
@@ -279,12 +280,18 @@ BAD = ["missing", "root", "damaged", "text", "folder", "empty", "nothing complet
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_file_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
-    """One line that names it, before anything starts."""
+    """One line that names it, before anything starts; a study that has begun goes on without it."""
     path = make_bad(kind, tmp_path / "last.h5")
+    studies = read_studies([packed(tmp_path / "good.h5", [record(0, params=at(1.04, -1.5))]), path])
     with pytest.raises(UnusableResults, match=r"last\.h5|--from: /") as raised:
-        read_studies([packed(tmp_path / "good.h5", [record(0)]), path])
+        start_from(plan(), studies)
     assert "\n" not in str(raised.value)
     assert raised.value.exit_code == 2
+    begun = start_from(plan(results=packed(tmp_path / "new.h5", [record(0)])), studies)
+    assert [origin for origin, _ in first(begun)] == ["from good.h5, trial 0"]
+    assert str(raised.value) in begun.notices[0]
+    with pytest.raises(UnusableResults):
+        read_study(path)
 
 
 # --- CMA-ES -------------------------------------------------------------------------------------------
@@ -384,7 +391,10 @@ def test_from_the_command_line(ptydask: Ptydask, toy_params: Params, tmp_path: P
     assert again.returncode == 0, again.stderr
     with reader.open(new) as study:
         assert [r.origin.startswith("from") for r in study.records()] == [True] * 3 + [False] * 2
-    bad = ptydask(*command[:-1], tmp_path / "none.h5")
+    last.rename(tmp_path / "moved.h5")
+    without = ptydask(*command, "--trials", 6)
+    assert (without.returncode, "goes on without it" in without.stderr) == (0, True)
+    bad = ptydask(*command, "-o", tmp_path / "newer.h5")
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
 
 
@@ -423,6 +433,19 @@ def test_cma_es_on_workers(ptydask: Ptydask, toy_params: Params, tmp_path: Path)
     with reader.open(new) as study:
         own = [float(r.params["rotation"] or 0) for r in study.records() if not r.origin.startswith("from")]
     assert sum(value < 0 for value in own) >= 7
+
+
+def test_validated(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
+    """As the run will have it, in stages too: with the points, or refused."""
+    last = packed(tmp_path / "last.h5", [record(0, params=at(1.04, -1.5))])
+    done = ptydask("validate", toy_params(), "--engine", "toy", "--from", last)
+    assert (done.returncode, "last.h5, trial 0: scale=1.04 rotation=-1.5" in done.stderr) == (0, True)
+    taken = package.validate(toy_params(), engine="toy", earlier=last)
+    assert taken.points[0].origin == "from last.h5, trial 0"
+    in_stages = package.validate(write_staged(toy_params), engine="toy", earlier=[last])
+    assert any("last.h5 was run with" in notice for notice in in_stages.notices)
+    with pytest.raises(UnusableResults):
+        package.validate(toy_params(), engine="toy", earlier=tmp_path / "none.h5")
 
 
 @pytest.mark.parametrize("value", [3, [3], [None]])

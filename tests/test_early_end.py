@@ -141,6 +141,7 @@ def test_the_first_and_what_the_slopes_chose_end_at_that_moment(
 def test_what_was_asked_for_by_name_and_what_has_no_slopes_runs_on(make_study: Callable[[str], optuna.Study]) -> None:
     study = make_study("NopPruner")
     assert run_trial(study, 2, -3, "try 1") == (State.COMPLETE, ITERATIONS)
+    assert run_trial(study, 3, -3, "from last.h5, trial 12") == (State.COMPLETE, ITERATIONS)
     assert run_trial(study, 2, -4, OWN_VALUES, sloped=False) == (State.COMPLETE, ITERATIONS)
 
 

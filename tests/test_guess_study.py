@@ -13,7 +13,8 @@ from ptydask import demo
 from ptydask.cli import main
 from ptydask.config import Overrides
 from ptydask.distributions import FloatRange, IntRange
-from ptydask.driver.earlier import EarlierStudy, start_from
+from ptydask.driver.earlier import EarlierStudy
+from ptydask.driver.earlier_points import start_from
 from ptydask.driver.prepare import complete_plan
 from ptydask.driver.stages import plan_stages
 from ptydask.guess import measuring, points, report, table

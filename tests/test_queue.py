@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from killed_runs import kill
 from stage_cases import ROTATIONS, SCALES, summarise, write_staged
 
@@ -133,6 +134,10 @@ def test_the_same_command_goes_on(toy_params: Params, tmp_path: Path, how: signa
     else:
         process.send_signal(how)
         assert process.wait(timeout=60) == (130 if how is signal.SIGINT else 75)
+        *_, third, last = (tmp_path / "log").read_text().splitlines()
+        assert third.split()[:2] == ["third", "0/4"]
+        assert "not begun" in third
+        assert "goes on" in last
     assert start(tmp_path, *files).wait(timeout=100) == 0, (tmp_path / "log").read_text()[-3000:]
     assert [len(records(tmp_path, name)) for name in ("first", "second", "third")] == [6, 6, 4]
     assert len([*(tmp_path / "out").iterdir()]) == 6
@@ -157,3 +162,38 @@ def test_a_study_in_stages_is_one_of_the_queue(ptydask: Ptydask, toy_params: Par
     trials = [len(stage["trials"]) for stage in summarise(tmp_path / "out" / "toy.h5")]
     assert trials == [len(SCALES), len(ROTATIONS), 3, 1]
     assert [len(records(tmp_path, name)) for name in ("before", "after")] == [4, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [("--workers", 2), ("--adapt", "0:2")])
+def test_sweeps_of_a_program_and_of_a_function(ptydask: Ptydask, tmp_path: Path, workers: tuple[object, ...]) -> None:
+    """One queue has several engines; the second sweep of a program begins with the best of the first."""
+    (tmp_path / "train.py").write_text(
+        "import sys, ptydask\n"
+        "lr = next(float(word.split('=')[1]) for word in sys.argv if word.startswith('--lr='))\n"
+        "ptydask.report(1, loss=lr * lr)\n"
+    )
+    (tmp_path / "work.py").write_text("def fit(params):\n    return params['lr'] ** 2\n")
+    files = []
+    for name, program in (("one", {"program": "train.py"}), ("two", {"program": "train.py"}), ("three", {})):
+        sweep = {
+            **program,
+            "name": name,
+            "method": "random",
+            "metric": {"name": "loss", "goal": "minimize"},
+            "parameters": {"lr": {"min": 0.1, "max": 1.0}},
+            "run_cap": 3,
+        }
+        if not program:
+            sweep["engine"] = {"callable": "work.py:fit"}
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(yaml.safe_dump(sweep))
+    done = ptydask("run", *files, "--cluster", "local", *workers)
+    assert done.returncode == 0, done.stderr
+    origins = {}
+    for name in ("one", "two", "three"):
+        with reader.open(tmp_path / f"{name}.h5") as results:
+            origins[name] = [record.origin for record in results.records()]
+    assert [len(of) for of in origins.values()] == [3, 3, 3]
+    assert any(origin.startswith("from one.h5") for origin in origins["two"])
+    assert not any(origin.startswith("from") for origin in origins["three"])

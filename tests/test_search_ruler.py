@@ -42,7 +42,7 @@ PLAN = StudyPlan(
 def ruler(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The modules of the benchmark."""
     monkeypatch.syspath_prepend(FOLDER)
-    names = ("search", "search_courses", "search_problems", "search_replay", "staged")
+    names = ("earlier", "search", "search_courses", "search_problems", "search_replay", "staged")
     return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
 
@@ -115,6 +115,21 @@ def test_a_study_to_its_own_end(ruler: SimpleNamespace, problem: Any) -> None:
     assert all(record.relative_decrease > 0 and record.gradient.keys() == TRUTH.keys() for record in whole.records)
     over = replay(ruler, problem, "random", seed=0, workers=2, trials=9, over=lambda study: len(study.records) >= 3)
     assert (len(over.records), len(over.points)) == (4, 4)
+
+
+def test_a_second_data_set_begins_where_the_first_ended(ruler: SimpleNamespace, problem: Any) -> None:
+    """With the first one's results its first trial is at the truth; without them it is as long as the first was."""
+    data = ruler.earlier.DataSet(problem, PLAN, Bowl(ruler))
+    row = ruler.earlier.measure_seed(data, data, seed=1, workers=1, trials=20)
+    assert row.following == 6 < row.first == row.alone
+
+
+def test_the_second_data_set(ruler: SimpleNamespace) -> None:
+    """Another specimen has other tilts and thickness, where they are the problem's; the scan is the same."""
+    problems = ruler.search_problems.PROBLEMS
+    truth, other = problems["geometry7"].truth, ruler.earlier.second_problem(problems["geometry7"], "other").truth
+    assert {name for name, value in truth.items() if other[name] != value} == {"tilt_y", "tilt_x", "dz"}
+    assert ruler.earlier.second_problem(problems["affine4"], "other").truth == problems["affine4"].truth
 
 
 def test_stages_are_counted_by_what_they_found_together(ruler: SimpleNamespace, problem: Any) -> None:

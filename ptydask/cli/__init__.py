@@ -19,6 +19,7 @@ from ptydask.cli import (
     compare,
     confirm,
     dashboard,
+    demo,
     export,
     formats,
     guess,
@@ -85,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     parts = (
         run,
+        demo,
         guess,
         confirm,
         profile,

@@ -1,16 +1,17 @@
-"""``run``, ``validate`` and ``demo``."""
+"""``run`` and ``validate``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.cli import arguments, formats
 from ptydask.errors import PtydaskError, UsageError
-from ptydask.formatting import error_text, params_text, shell_path
+from ptydask.formatting import error_text, params_text
 from ptydask.stop_signals import StopSignals, Terminated
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ examples:
   ptydask run sweep.yaml --set parameters.lr.max=0.1 --sampler TPESampler
   ptydask run params.yaml --cluster slurm --adapt 0:32 --trials 400     SLURM jobs as they are needed
   ptydask run params.yaml --cluster configs/cluster-slurm-a100.yaml --workers 8
-  ptydask run monday/*.yaml --workers 8          a study each, one after the other on the same workers
+  ptydask run monday/ --workers 8                a study of each file in the folder, on the same workers
   ptydask run params.yaml --dry-run              what would happen, and the job script, without starting it
 """
 
@@ -46,13 +47,9 @@ def add_parsers(commands: Any) -> None:
     run = arguments.add_command(commands, "run", does, says=says, more=RUN_EXAMPLES, file=False)
     _add_config_arguments(run, several=True)
     run.add_argument(
-        "--from",
-        action="append",
-        default=[],
-        type=Path,
-        dest="earlier",
-        metavar="FILE.h5",
-        help="a study of the same microscope settings whose best points are tried first; may be given several times",
+        "--independent",
+        action="store_true",
+        help="of several files: start none from what those before it have found",
     )
     add_place_arguments(run)
     run.set_defaults(handler=run_command, elsewhere="place with -o FILE.h5")
@@ -64,33 +61,6 @@ def add_parsers(commands: Any) -> None:
     )
     _add_config_arguments(validate)
     validate.set_defaults(handler=validate_command)
-
-    demo = commands.add_parser(
-        "demo",
-        help="write a small synthetic data set and its params file",
-        description="Write a small synthetic 4D-STEM data set with a known geometry, and a params file to find it.",
-    )
-    demo.add_argument("folder", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: ./demo")
-    demo.add_argument("--seed", type=arguments.natural, default=1, metavar="N", help="of the noise (default: 1)")
-    demo.add_argument(
-        "--geometry",
-        metavar="'NAME=VALUE ...'",
-        help="plant another truth, which the params file looks for: scale, asymmetry, rotation, shear, C10, tilt_y, "
-        "tilt_x, dz",
-    )
-    demo.add_argument(
-        "--slices",
-        type=arguments.parse_count,
-        metavar="N",
-        help="layers of the specimen (default: 1; with a tilt or dz: 6)",
-    )
-    demo.add_argument(
-        "--electrons",
-        type=arguments.parse_count,
-        metavar="N",
-        help="in a pattern (default: 1000000)",
-    )
-    demo.set_defaults(handler=demo_command, elsewhere="folder: ptydask demo DIR")
 
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +117,7 @@ def _add_config_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         "PtyRAD params file, W&B sweep file, or a file that names one (params: FILE): .yaml, .yml, .json or .toml"
     )
     if several:
-        help_text += "; several are run as a queue, a study and a results file each, on the same workers"
+        help_text += "; several, or a folder of them, are run as a queue, a study and a results file each"
         parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help=help_text)
     else:
         parser.add_argument("config", type=Path, metavar="CONFIG", help=help_text)
@@ -193,6 +163,15 @@ def _add_config_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         dest="tries",
         metavar="'NAME=VALUE ...'",
         help="a point to try first",
+    )
+    parser.add_argument(
+        "--from",
+        action="append",
+        default=[],
+        type=Path,
+        dest="earlier",
+        metavar="FILE.h5",
+        help="a study of the same microscope settings whose best points are tried first; may be given several times",
     )
     parser.add_argument(
         "--search",
@@ -248,12 +227,28 @@ def _make_overrides(args: argparse.Namespace) -> Overrides:
     )
 
 
-def _requests(args: argparse.Namespace) -> list[RunRequest]:
+def _requests(args: argparse.Namespace, files: Sequence[Path]) -> list[RunRequest]:
     """What is asked for of each file."""
     from ptydask.driver.earlier import read_studies
 
     overrides, earlier = _make_overrides(args), read_studies(args.earlier)
-    return [replace(make_request(args, path, overrides), earlier=earlier) for path in args.configs]
+    return [replace(make_request(args, path, overrides), earlier=earlier) for path in files]
+
+
+def _study_files(paths: Sequence[Path]) -> list[Path]:
+    """The files, and those that describe a study in each of the folders; others that a folder has are told of."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        from ptydask.config.folder import read_folder
+
+        folder = read_folder(path)
+        files += folder.files
+        for other, why in folder.others.items():
+            formats.print_stderr(f"note: {other} {why}: left out")
+    return files
 
 
 def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -> RunRequest:
@@ -276,14 +271,16 @@ def make_request(args: argparse.Namespace, config: Path, overrides: Overrides) -
 def validate_command(args: argparse.Namespace) -> int:
     """``ptydask validate``."""
     from ptydask.driver.cost import estimate_stages
+    from ptydask.driver.earlier import read_studies
+    from ptydask.driver.earlier_points import start_from
     from ptydask.driver.prepare import complete_plan
     from ptydask.driver.stages import plan_stages
     from ptydask.progress.plan_text import plan_lines
     from ptydask.progress.stages_text import stages_lines
 
-    overrides, lines = _make_overrides(args), []
-    planned = plan_stages(args.config, overrides)
-    plans = [stage.plan for stage in planned] or [complete_plan(args.config, overrides)]
+    overrides, earlier, lines = _make_overrides(args), read_studies(args.earlier), []
+    planned = plan_stages(args.config, overrides, earlier)
+    plans = [stage.plan for stage in planned] or [start_from(complete_plan(args.config, overrides), earlier)]
     if planned:
         costs = estimate_stages(plans, [stage.trials for stage in planned])
         lines = stages_lines(plans, [stage.stage for stage in planned], costs)
@@ -295,34 +292,23 @@ def validate_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def demo_command(args: argparse.Namespace) -> int:
-    """``ptydask demo``."""
-    from ptydask import demo
-    from ptydask.demo import geometry
-
-    planted = None if args.geometry is None else geometry.parse_geometry(args.geometry)
-    params = demo.write(args.folder, args.seed, planted, args.slices, args.electrons)
-    print(params)
-    print(f"now: python -m ptydask run {shell_path(params)} --workers 2 --until-settled", file=sys.stderr)
-    return 0
-
-
 def run_command(args: argparse.Namespace) -> int:
     """``ptydask run``."""
     try:
         with StopSignals() as stop:
-            return _run_study(args, stop) if len(args.configs) == 1 else _run_queue(args, stop)
+            files = _study_files(args.configs)
+            return _run_study(args, files[0], stop) if len(files) == 1 else _run_queue(args, files, stop)
     except Terminated:
         return 75
 
 
-def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
+def _run_study(args: argparse.Namespace, file: Path, stop: StopSignals) -> int:
     from ptydask import running
     from ptydask.driver.contract import TIME_IS_OVER
     from ptydask.progress.view import make_view
 
     view = make_view(sys.stderr)
-    prepared = running.announce(_requests(args)[0], view)
+    prepared = running.announce(_requests(args, [file])[0], view)
     if prepared.finished:
         return 0
     if args.dry_run:
@@ -337,8 +323,9 @@ def _run_study(args: argparse.Namespace, stop: StopSignals) -> int:
     return 3 if end.failed else 0
 
 
-def _run_queue(args: argparse.Namespace, stop: StopSignals) -> int:
+def _run_queue(args: argparse.Namespace, files: Sequence[Path], stop: StopSignals) -> int:
     from ptydask import running
+    from ptydask.driver.contract import GOES_ON
     from ptydask.driver.queue import combine_exit_codes
     from ptydask.progress.queue_view import SUMMARY, summary_rows
     from ptydask.progress.view import make_view
@@ -346,17 +333,20 @@ def _run_queue(args: argparse.Namespace, stop: StopSignals) -> int:
     if args.results is not None:
         raise UsageError("-o names one results file, and each of several studies has its own; leave it out")
     view = make_view(sys.stderr)
-    prepared = running.announce_queue(_requests(args), view)
+    queued = running.announce_queue(_requests(args, files), view, independent=args.independent)
     if args.dry_run:
-        show_job(prepared[0], view)
+        show_job(queued[0].prepared, view)
         return 0
-    ends = running.carry_out_queue(prepared, view, stop)
-    table = formats.Table(SUMMARY, tuple(summary_rows(ends)), right=frozenset({1, 2, 3}))
+    end = running.carry_out_queue(queued, view, stop, independent=args.independent)
+    table = formats.Table(SUMMARY, tuple(summary_rows(end.studies)), right=frozenset({1, 2, 3}))
     formats.write_table(table, sys.stdout)
-    for end in ends:
-        if end.error is not None and not isinstance(end.error, PtydaskError):
-            raise end.error
-    return combine_exit_codes([end.exit_code for end in ends])
+    if end.stopped is not None:
+        view.notice(f"stopped; {GOES_ON}")
+        raise end.stopped
+    for study in end.studies:
+        if study.error is not None and not isinstance(study.error, PtydaskError):
+            raise study.error
+    return combine_exit_codes([study.exit_code for study in end.studies])
 
 
 def show_job(prepared: PreparedRun | PreparedStages, view: View) -> None:

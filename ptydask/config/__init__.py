@@ -236,6 +236,15 @@ def _at_stage(error: ConfigError, stage: Stage, place: int, file: StudyFile, ove
     return _in_own_file(type(error)(rule, file=error.file, key=key, value=value, hint=hint), file)
 
 
+def describes_study(path: Path) -> bool:
+    """Whether the file at ``path`` looks like one of a study, right or wrong in its details; a cluster profile is none.
+
+    Raises ConfigError, which names the file, where it cannot be read.
+    """
+    _, data = reading.read(path)
+    return _find_format(data, _known_formats()) is not None or own_settings.is_own_file(data)
+
+
 def read(path: Path) -> StudyFile:
     """The params or sweep file at ``path``, or the one that a file of ptydask's own there names.
 

@@ -17,7 +17,8 @@ from ptydask.distributions import Distribution
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
-from ptydask.driver.earlier import EarlierStudy, put_first, start_from
+from ptydask.driver.earlier import EarlierStudy
+from ptydask.driver.earlier_points import put_first, start_from
 from ptydask.driver.settlement import EarlyEnd, find_early_end
 from ptydask.errors import ConfigError, StoreError, UnusableResults, require
 from ptydask.formatting import size_text
@@ -183,22 +184,24 @@ def _lies_in(space: Mapping[str, Distribution], point: Point) -> bool:
     return point.origin == TRIED or all(ranges.contains(space[name], value) for name, value in point.params.items())
 
 
-def prepare_run(request: RunRequest) -> PreparedRun:
+def prepare_run(request: RunRequest, file: StudyFile | None = None, site: ChosenSite | None = None) -> PreparedRun:
     """Complete the plan, choose the place and look at what is recorded; starts and writes nothing.
+
+    ``file`` is what was read of it earlier, ``site`` where the run is to be, if these are known.
 
     Raises what :func:`complete_plan` raises, UsageError for a cluster that there is not, UnusableResults for a results
     file that cannot be gone on with, and ConfigError where its trials would not be comparable.
     """
-    plan = start_from(complete_plan(request.config, request.overrides), request.earlier)
+    plan = start_from(complete_plan(request.config, request.overrides, file=file), request.earlier)
     if plan.budget.n_trials == 0:
         rule = "nobody has said how many trials to run"
         hint = "add --trials 100 to the command, or run_cap: 100 to the file"
         raise ConfigError(rule, file=plan.source.path, key="run_cap", hint=hint)
     if not plan.results.exists():
-        return prepare_plan(plan, request)
+        return prepare_plan(plan, request, site=site)
     with opened_results(plan.results) as results:
         stage_order.check_stages((), results.stage_names(), file=plan.results)
-        return prepare_plan(plan, request, results)
+        return prepare_plan(plan, request, results, site=site)
 
 
 @contextmanager

@@ -19,32 +19,35 @@ A study that fails gives its workers back once its trials under way have ended, 
 by the main thread, which passes it on to all threads: each stops as a single run stops. Workers are ended once all
 have stopped collecting, so that no study takes its trials for lost. The same command goes on with every study from
 where its own results file is.
+
+A later study starts from those before it (:mod:`ptydask.driver.succession`): it is prepared again when it is opened.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.settings import import_dask
+from ptydask.driver.conduct import Prepared, carry_out, run_of
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.lending import LendingPlace, LentWorkers
+from ptydask.driver.notification import RunFacts
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.stages import PreparedStages, SharedCluster, label_of
+from ptydask.driver.succession import QueuedStudy, prepare_after
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error
-from ptydask.model import path_beside
+from ptydask.model import StudyPlan, path_beside
 from ptydask.run_snapshot import RunSnapshot
-from ptydask.stop_signals import StopSignals
+from ptydask.stop_signals import StopSignals, Terminated
 from ptydask.storage import urls
-
-Prepared = PreparedRun | PreparedStages
-CarryOut = Callable[[Prepared, View, StopSignals], RunOutcome]
 
 _LOOK = 0.2
 """Seconds between two looks at signals and workers."""
@@ -63,8 +66,21 @@ class StudyEnd:
     """How it was at the end; None where nothing is recorded."""
 
     @property
+    def total(self) -> int:
+        """Trials that it is to have; of stages those of the latest."""
+        return run_of(self.prepared).options.total
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal stopped it, or came before it was begun."""
+        unbegun = self.error is None and self.outcome is None and not self.prepared.finished
+        return unbegun or isinstance(self.error, KeyboardInterrupt | Terminated)
+
+    @property
     def exit_code(self) -> int:
         """What a command with this study alone returns."""
+        if self.stopped:
+            return 130 if isinstance(self.error, KeyboardInterrupt) else 75
         if self.error is not None:
             return self.error.exit_code if isinstance(self.error, PtydaskError) else 1
         if self.outcome is None:
@@ -74,18 +90,54 @@ class StudyEnd:
         return 3 if self.outcome.failed else 0
 
 
+@dataclass(frozen=True, slots=True)
+class QueueEnd:
+    """How a queue ended."""
+
+    studies: tuple[StudyEnd, ...]
+    stopped: KeyboardInterrupt | Terminated | None = None
+    """What stopped all of it."""
+
+
 def combine_exit_codes(codes: Sequence[int]) -> int:
     """One exit code for all: of a study that failed first, then of one that is not complete, then of failed trials."""
     return next((code for code in codes if code not in (0, 3, 75)), next((c for c in (75, 3) if c in codes), 0))
 
 
-def check_apart(studies: Sequence[tuple[Path, Prepared]]) -> None:
-    """Raise ConfigError where two of the files, by their paths, name one results file."""
+def label_studies(plans: Sequence[StudyPlan]) -> list[str]:
+    """What each study is called among the others: its name, or its file where another has the same name."""
+    files = [(plan.own_file or plan.source).path for plan in plans]
+    names = [plan.name.removesuffix(f" {plan.lineage.name}") if plan.lineage else plan.name for plan in plans]
+    return [name if names.count(name) == 1 else str(file) for name, file in zip(names, files, strict=True)]
+
+
+def facts_of_queue(end: QueueEnd) -> RunFacts:
+    """What the user's command is told once all studies are over: trials of all together, and which are not complete."""
+    ends, plans = end.studies, [study.prepared.plan for study in end.studies]
+    labelled = list(zip(label_studies(plans), ends, strict=True))
+    failed = [name for name, study in labelled if study.error and not isinstance(study.error, StoppedEarly)]
+    early = [name for name, study in labelled if study.exit_code == 75]
+    words = [(failed, "failed"), (early, "not complete")]
+    return RunFacts(
+        "failed" if failed else "stopped" if early else "finished",
+        f"queue of {len(ends)} studies",
+        Path(os.path.commonpath([plan.results.absolute().parent for plan in plans])),
+        recorded=sum(study.last.recorded for study in ends if study.last),
+        total=sum(study.last.total if study.last else study.total for study in ends),
+        failed=sum(study.last.counts.get("failed", 0) for study in ends if study.last),
+        metric="",
+        best=None,
+        reason="; ".join(f"{', '.join(names)} {word}" for names, word in words if names),
+    )
+
+
+def check_apart(studies: Sequence[QueuedStudy]) -> None:
+    """Raise ConfigError where two of the studies have the same results file."""
     seen: dict[Path, Path] = {}
-    for file, prepared in studies:
-        results = prepared.plan.results.resolve()
-        if (other := seen.setdefault(results, file)) is not file:
-            rule = f"would write {prepared.plan.results}, as {other} would: each study of a queue has its own"
+    for study in studies:
+        file, results = study.request.config, study.prepared.plan.results
+        if (other := seen.setdefault(results.resolve(), file)) is not file:
+            rule = f"would write {results}, as {other} would: each study of a queue has its own"
             hint = "give each file another study_name or output_dir, and name each file once"
             raise ConfigError(rule, file=file, hint=hint)
 
@@ -95,9 +147,12 @@ class _Study:
     """One study of the queue, and its thread once it is open."""
 
     place: int
-    prepared: Prepared
+    queued: QueuedStudy
+    before: Sequence[Path]
+    """Results of studies that it starts from."""
     view: View
     stop: StopSignals
+    prepared: Prepared
     thread: threading.Thread | None = None
     end: StudyEnd | None = None
 
@@ -110,14 +165,15 @@ class _Study:
         """Trials that it has left, those of later stages included."""
         return self.run.trials_left + self.run.options.upcoming
 
-    def start(self, carry_out: CarryOut, workers: LentWorkers) -> None:
+    def start(self, workers: LentWorkers) -> None:
         """Open it: its thread runs from here on."""
         workers.open_study(self.place, self.trials)
-        lent = replace(self.run, place=LendingPlace(self.run.place, workers, self.place))
-        prepared = replace(self.prepared, run=lent) if isinstance(self.prepared, PreparedStages) else lent
 
         def conduct() -> None:
             try:
+                self.prepared = prepare_after(self.queued, self.before, self.view)
+                lent = replace(self.run, place=LendingPlace(self.run.place, workers, self.place))
+                prepared = replace(self.prepared, run=lent) if isinstance(self.prepared, PreparedStages) else lent
                 self.end = StudyEnd(self.prepared, carry_out(prepared, self.view, self.stop))
             except BaseException as error:  # told in the main thread
                 self.end = StudyEnd(self.prepared, error=error)
@@ -128,47 +184,46 @@ class _Study:
         self.thread.start()
 
 
-def run_of(prepared: Prepared) -> PreparedRun:
-    """The run itself; of stages that of the next one."""
-    return prepared.run if isinstance(prepared, PreparedStages) else prepared
-
-
 def execute_queue(
-    prepared: Sequence[Prepared], views: Sequence[View], stop: StopSignals, carry_out: CarryOut
-) -> tuple[StudyEnd, ...]:
-    """Run what is missing of all studies, each by ``carry_out`` with its own view; how each ended, in order.
+    queued: Sequence[QueuedStudy], views: Sequence[View], stop: StopSignals, *, independent: bool = False
+) -> QueueEnd:
+    """Run what is missing of all studies, each with its own view; how each ended, in order.
 
-    A study's error is in its end, and told its view. Raises KeyboardInterrupt or Terminated where that stops all, after
-    everything under way has been closed.
+    Each starts from those before it, unless they are ``independent``. A study's error is in its end, and told its view.
     """
+    results = [] if independent else [study.prepared.plan.results for study in queued]
     studies = [
-        _Study(place, one, view, StopSignals()) for place, (one, view) in enumerate(zip(prepared, views, strict=True))
+        _Study(place, study, results[:place], view, StopSignals(), study.prepared)
+        for place, (study, view) in enumerate(zip(queued, views, strict=True))
     ]
-    for study in studies:
-        if study.prepared.finished:
-            study.end = StudyEnd(study.prepared)
-    waiting = [study for study in studies if study.end is None]
+    waiting = [study for study in studies if not study.prepared.finished]
+    stopped: KeyboardInterrupt | Terminated | None = None
     if waiting:
         import_dask()
-        with stop.deferred(), ExitStack() as stack:
-            request = _queue_request(studies)
-            shared = stack.enter_context(SharedCluster(studies[0].run.place, request))
-            cluster = stack.enter_context(shared.opened(request))
-            workers = LentWorkers(cluster, sum(study.trials for study in waiting))
-            try:
-                _conduct(waiting, workers, stop, carry_out)
-            except BaseException:
-                workers.stopping = True
-                for study in waiting:
-                    study.stop.came = stop.came or signal.SIGINT
-                for study in waiting:
-                    if study.thread is None:
-                        study.view.notice(f"no trial was begun; {GOES_ON}")
-                    else:
-                        study.thread.join()
-                raise
-            shared.close()
-    return tuple(study.end or StudyEnd(study.prepared) for study in studies)
+        try:
+            with stop.deferred(), ExitStack() as stack:
+                request = _queue_request(studies)
+                shared = stack.enter_context(SharedCluster(studies[0].run.place, request))
+                cluster = stack.enter_context(shared.opened(request))
+                _open_one_by_one(waiting, LentWorkers(cluster, sum(study.trials for study in waiting)), stop)
+                shared.close()
+        except (KeyboardInterrupt, Terminated) as error:
+            stopped = error
+    return QueueEnd(tuple(study.end or StudyEnd(study.prepared) for study in studies), stopped)
+
+
+def _open_one_by_one(waiting: Sequence[_Study], workers: LentWorkers, stop: StopSignals) -> None:
+    """Run the studies; whatever is raised ends all of them first."""
+    try:
+        _conduct(waiting, workers, stop)
+    except BaseException:
+        workers.stopping = True
+        for study in waiting:
+            study.stop.came = stop.came or signal.SIGINT
+        for study in waiting:
+            if study.thread is not None:
+                study.thread.join()
+        raise
 
 
 def _queue_request(studies: Sequence[_Study]) -> ClusterRequest:
@@ -200,7 +255,7 @@ def _may_open(study: _Study, under_way: Sequence[_Study], workers: LentWorkers) 
         return False
 
 
-def _conduct(waiting: Sequence[_Study], workers: LentWorkers, stop: StopSignals, carry_out: CarryOut) -> None:
+def _conduct(waiting: Sequence[_Study], workers: LentWorkers, stop: StopSignals) -> None:
     """Open one study after the other, until all have ended."""
     later, under_way = list(waiting), list[_Study]()
     while later or under_way:
@@ -215,14 +270,12 @@ def _conduct(waiting: Sequence[_Study], workers: LentWorkers, stop: StopSignals,
             later.clear()
         if later and _may_open(later[0], under_way, workers):
             study = later.pop(0)
-            study.start(carry_out, workers)
+            study.start(workers)
             under_way.append(study)
         time.sleep(_LOOK)
 
 
 def _tell_end(study: _Study) -> None:
     error = study.end.error if study.end else None
-    if isinstance(error, PtydaskError):
-        study.view.notice(str(error))
-    elif error is not None:
-        study.view.notice(describe_error(error))
+    if error is not None:
+        study.view.notice(str(error) if isinstance(error, PtydaskError) else describe_error(error))

@@ -17,7 +17,8 @@ from ptydask.distributions import Distribution
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.cost import StageCost, estimate_stages
-from ptydask.driver.earlier import start_from
+from ptydask.driver.earlier import EarlierStudy
+from ptydask.driver.earlier_points import start_from
 from ptydask.driver.execute import Watcher, run_and_pack
 from ptydask.driver.prepare import (
     ChosenSite,
@@ -116,14 +117,18 @@ class PreparedStages:
 # --- prepared ----------------------------------------------------------------------------------------
 
 
-def plan_stages(path: Path, overrides: Overrides) -> tuple[PlannedStage, ...]:
+def plan_stages(path: Path, overrides: Overrides, earlier: tuple[EarlierStudy, ...] = ()) -> tuple[PlannedStage, ...]:
     """Every stage that a file asks for, with the file's own values; none where it asks for no stages.
+
+    The best points of ``earlier`` studies are tried first.
 
     All are checked by format and engine. Raises what :func:`ptydask.driver.prepare.complete_plan` raises.
     """
     file = config.read(path)
     stages = config.load_stages(path, overrides, file)
-    plans = _plan_each(_Asked(RunRequest(path, overrides), file, stages), stage_order.trace_all(stages, (), ()))
+    plans = _plan_each(
+        _Asked(RunRequest(path, overrides, earlier=earlier), file, stages), stage_order.trace_all(stages, (), ())
+    )
     return tuple(PlannedStage(stage, plan, count_trials(plan, 1)) for stage, plan in zip(stages, plans, strict=True))
 
 

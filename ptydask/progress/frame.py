@@ -63,7 +63,7 @@ def render_frame(snapshot: RunSnapshot, width: int, height: int, glyphs: Glyphs,
         return [_clip_line(line, width) for line in [*head, *best, *foot]][: max(1, height)]
     foot = wrap_words(_footer_words(snapshot), width, "dim")
     room = min(MOST_RUNNING, height - len(head) - len(best) - len(foot))
-    others: list[Line] = [((printable_text(line), "dim"),) for line in snapshot.others[: max(0, room // 2)]]
+    others = _other_rows(snapshot.others, max(0, room // 2))
     rows = _running_rows(snapshot, width, room - len(others), glyphs)
     return [_clip_line(line, width) for line in [*head, *best, *rows, *others, *foot]][: max(1, height)]
 
@@ -185,6 +185,13 @@ def _best_lines(snapshot: RunSnapshot, width: int) -> list[Line]:
     if len(lines) > 4:
         lines = [*lines[:3], (("...", "dim"),)]
     return [(("best  " if i == 0 else "      ", ""), *line) for i, line in enumerate(lines)]
+
+
+def _other_rows(others: Sequence[str], room: int) -> list[Line]:
+    """The other studies of a queue; the last row counts those there is no room for."""
+    more = len(others) - room
+    listed = [*others[: room - 1], f"... and {more + 1} more studies"] if room and more > 0 else others[:room]
+    return [((printable_text(line), "dim"),) for line in listed]
 
 
 def _running_rows(snapshot: RunSnapshot, width: int, room: int, glyphs: Glyphs) -> list[Line]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ptydask.driver.contract import View
-from ptydask.driver.queue import StudyEnd
+from ptydask.driver.queue import StudyEnd, label_studies
 from ptydask.errors import PtydaskError, describe_error
 from ptydask.formatting import error_text, printable_text
 from ptydask.model import TrialRecord
@@ -67,10 +67,11 @@ class QueueView:
         return min(self._latest.keys() - self._ended, default=None)
 
     def _of_queue(self, place: int) -> RunSnapshot:
+        others = sorted({*range(len(self._names))} - {place}, key=lambda other: (other in self._ended, other))
         return replace(
             self._latest[place],
             queue=f"{place + 1} of {len(self._names)}: {self._names[place]}",
-            others=tuple(self._line_of(other) for other in range(len(self._names)) if other != place),
+            others=tuple(map(self._line_of, others)),
         )
 
     def _line_of(self, place: int) -> str:
@@ -112,19 +113,23 @@ SUMMARY = ("study", "trials", "failed", "best", "results", "how it ended")
 
 def summary_rows(ends: Sequence[StudyEnd]) -> list[tuple[str, ...]]:
     """One row of :data:`SUMMARY` for each study of a queue that is over."""
-    return [_summary_row(end) for end in ends]
+    labels = label_studies([end.prepared.plan for end in ends])
+    return [_summary_row(label, end) for label, end in zip(labels, ends, strict=True)]
 
 
-def _summary_row(end: StudyEnd) -> tuple[str, ...]:
+def _summary_row(label: str, end: StudyEnd) -> tuple[str, ...]:
     plan, last = end.prepared.plan, end.last
     if last is None:
-        return (plan.name, "0", "-", "-", "-", _ending(end))
+        return (label, f"0/{end.total}", "-", "-", "-", _ending(end))
     best = error_text(last.best.error) if last.best else "-"
     failed = str(end.outcome.failed if end.outcome else last.counts.get("failed", 0))
-    return (plan.name, f"{last.recorded}/{last.total}", failed, best, str(plan.results), _ending(end))
+    stage = f"stage {last.stage}: " if last.stage else ""
+    return (label, f"{last.recorded}/{last.total}", failed, best, str(plan.results), stage + _ending(end))
 
 
 def _ending(end: StudyEnd) -> str:
+    if end.stopped:
+        return "not begun" if end.error is None else "stopped"
     if end.error is not None:
         return printable_text(str(end.error) if isinstance(end.error, PtydaskError) else describe_error(end.error))
     if end.outcome is None:

@@ -15,7 +15,7 @@ from optuna.trial import TrialState as State
 
 from ptydask import proposals
 from ptydask.distributions import Choice, Distribution
-from ptydask.model import BY_SAMPLER, BY_SLOPES, FROM_EARLIER, GUESSED, NEAR_VALUES, OWN_VALUES, Direction, Scalar
+from ptydask.model import BY_SAMPLER, BY_SLOPES, GUESSED, NEAR_VALUES, OWN_VALUES, Direction, Scalar
 from ptydask.proposals import PastTrial, TrialEvidence
 from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
@@ -66,7 +66,8 @@ class InformedSampler(SamplerAround):
 class InformedPruner(BasePruner):
     """Ends a trial that the slopes lead away from (:func:`ptydask.proposals.has_told_enough`); others as ``base`` does.
 
-    A point that somebody asked for by name is left to ``base``. One that the slopes chose is not ended by ``base``:
+    A point that somebody asked for by name is left to ``base``, as is one of an earlier study, whose whole trials know
+    better than slopes half-way. One that the slopes chose is not ended by ``base``:
     what is best in the end may not be so half-way, and no point is tried twice. It counts in the comparisons of
     ``base``.
     """
@@ -87,8 +88,7 @@ class InformedPruner(BasePruner):
         """Whether ``trial`` is to end now."""
         verdict = self.base.prune(study, trial)  # always: Hyperband notes what the trial's peers are compared with
         origin = trial.user_attrs.get("origin", BY_SAMPLER)
-        is_judged = origin in _JUDGED or origin.startswith(FROM_EARLIER)
-        if trial.last_step == self._judged_after and is_judged and self._has_told_enough(study, trial):
+        if trial.last_step == self._judged_after and origin in _JUDGED and self._has_told_enough(study, trial):
             return True
         return bool(verdict and origin != BY_SLOPES)
 

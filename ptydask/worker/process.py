@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import platform
 import socket
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -17,7 +20,7 @@ import optuna
 
 from ptydask import __version__, engines
 from ptydask.engines import Session
-from ptydask.errors import ClusterError, PtydaskError
+from ptydask.errors import ClusterError, PtydaskError, clear_frames
 from ptydask.model import Slot, StudyPlan
 from ptydask.storage import urls
 from ptydask.worker import transfer
@@ -141,11 +144,27 @@ def _open_for(setup: RunSetup) -> OpenSession:
             if _open is not None:
                 _open.close(setup.plan)
                 _open = None
+            _return_freed_memory()
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             slot = slot_of_this_process()
-            session = engines.get(setup.plan.engine).open(setup.plan, slot)
-            _open = OpenSession(setup, session, slot, session.provenance())
+            try:
+                session = engines.get(setup.plan.engine).open(setup.plan, slot)
+                _open = OpenSession(setup, session, slot, session.provenance())
+            except BaseException as error:
+                clear_frames(error)  # Dask keeps it: with it the data would stay that cannot be used
+                raise
         return _open
+
+
+def _return_freed_memory() -> None:
+    """Give the machine back what the former session has freed.
+
+    Where glibc is told to keep freed memory for the next iteration (``ALLOCATOR`` in :mod:`ptydask.clusters.settings`),
+    it keeps up to a GiB of a large model for a study that is small.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):  # other systems have no glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def session_for_run(run_id: str) -> OpenSession:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import style, trials
+from ptydask.formatting import natural_key
 from ptydask.model import TrialRecord
 
 _NAMED = 40
@@ -124,7 +124,7 @@ def assign_rows(bars: Sequence[TrialBar]) -> tuple[list[tuple[str, str]], list[i
     row_of_bar = [(bar.host, bar.worker) for bar in bars]
     if len(set(row_of_bar)) > _ROWS:
         row_of_bar = _share_lanes(bars)
-    rows = sorted(set(row_of_bar), key=lambda row: (_natural_key(row[0]), _natural_key(row[1])))
+    rows = sorted(set(row_of_bar), key=lambda row: (natural_key(row[0]), natural_key(row[1])))
     row_numbers = {row: i for i, row in enumerate(rows)}
     return rows, [row_numbers[row] for row in row_of_bar]
 
@@ -248,9 +248,3 @@ def duration_text(seconds: float) -> str:
         if seconds >= least:
             return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
     return f"{seconds:.0f} s"
-
-
-def _natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """node2 before node10."""
-    parts = re.findall(r"\d+|\D+", text)
-    return tuple((0, int(p), "") if p.isdecimal() and len(p) < 30 else (1, 0, p) for p in parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -19,6 +18,7 @@ from ptydask.engines.ptyrad.counts import CountSplit
 from ptydask.engines.ptyrad.measurements import Measurements, RestingMeasurements
 from ptydask.engines.ptyrad.own_metrics import OwnMetrics
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
+from ptydask.errors import clear_frames
 from ptydask.model import Quantity, Scalar, Slot, StudyPlan, TrialInput, TrialOutput
 from ptydask.space import tunables
 from ptydask.space.metrics import metric_unit
@@ -53,7 +53,7 @@ class PtyradSession:
         try:
             return self._own_metrics.add_to(self._reconstruct(trial, report, checkpoint), trial)
         except BaseException as error:
-            _clear_frames(error)
+            clear_frames(error)
             raise
         finally:
             self._free_memory()
@@ -181,10 +181,3 @@ def _first_key(plan: StudyPlan) -> str:
     """That of the patterns which a session for ``plan`` begins with."""
     split = CountSplit.of(plan.held_out, 0, plan.seed)
     return measurements.key_of(plan.config["init_params"], plan.seed, split)
-
-
-def _clear_frames(error: BaseException | None) -> None:
-    """Empty the frames that an exception still refers to: they would hold model and gradients in memory."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__

@@ -1,0 +1,62 @@
+"""How a queue ended: what its table and the user's command say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_queue_succession import queued
+from test_queue_view import SNAPSHOT
+
+from ptydask.driver.contract import RunOutcome
+from ptydask.driver.queue import QueueEnd, StudyEnd, facts_of_queue
+from ptydask.errors import DataError, StoppedEarly
+from ptydask.progress.queue_view import summary_rows
+from ptydask.stop_signals import Terminated
+
+Ends = Callable[..., StudyEnd]
+
+
+@pytest.fixture
+def end(toy_engine: None, toy_params: Callable[..., Path]) -> Ends:
+    """How a study ended, by its name."""
+
+    def ended(name: str, **how: object) -> StudyEnd:
+        return StudyEnd(queued(toy_params(name=name)).prepared, **how)  # type: ignore[arg-type]
+
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "trials", "word"),
+    [
+        ({"outcome": RunOutcome(SNAPSHOT, True), "last": SNAPSHOT}, 0, "2/6", "complete"),
+        ({"outcome": RunOutcome(SNAPSHOT, False), "last": SNAPSHOT}, 75, "2/6", "time is over"),
+        ({"error": KeyboardInterrupt(), "last": SNAPSHOT}, 130, "2/6", "stopped"),
+        ({"error": Terminated(), "last": SNAPSHOT}, 75, "2/6", "stopped"),
+        ({}, 75, "0/6", "not begun"),
+        ({"error": DataError("holds NaN", file="d.h5")}, 2, "0/6", "d.h5: holds NaN"),
+        ({"error": StoppedEarly("the scheduler is gone")}, 75, "0/6", "gone"),
+        ({"error": ZeroDivisionError("by zero")}, 1, "0/6", "by zero"),
+    ],
+)
+def test_each_study_has_a_row(how: dict[str, object], code: int, trials: str, word: str, end: Ends) -> None:
+    study = end("gold", **how)
+    (row,) = summary_rows([study])
+    assert study.exit_code == code
+    assert row[:2] == ("gold", trials)
+    assert word in row[-1]
+
+
+def test_the_command_is_told_of_all_studies(end: Ends) -> None:
+    """How many trials they have together, and which have failed or are not complete."""
+    whole = end("gold", outcome=RunOutcome(SNAPSHOT, True), last=SNAPSHOT)
+    late = end("iron", outcome=RunOutcome(SNAPSHOT, False), last=SNAPSHOT)
+    bad = end("lead", error=DataError("holds NaN"))
+    facts = facts_of_queue(QueueEnd((whole, late, bad)))
+    assert (facts.event, facts.recorded, facts.total) == ("failed", 4, 18)
+    assert facts.reason == "lead failed; iron not complete"
+    assert facts.results.name == "out"
+    assert facts_of_queue(QueueEnd((whole, late))).event == "stopped"
+    assert facts_of_queue(QueueEnd((whole,))).event == "finished"
