@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 SCAN = 256
 PLANTED = next(one for one in TUNED if one.name == "over")
-HEAD = ("file", "GiB", "MiB on the disk", "s", "s of CPU", "peak GiB", "of the middle", "warnings")
+HEAD = ("file", "GiB", "MiB on the disk", "s", "s of CPU, summed", "peak GiB", "of the middle", "warnings")
 
 
 def write_hdf5(path: Path, middle: NDArray[np.float32], pixels: int) -> dict[str, Any]:
@@ -65,7 +65,7 @@ WRITERS: dict[str, Callable[[Path, NDArray[np.float32], int], dict[str, Any]]] =
 }
 
 
-def measure(suffix: str, folder: Path, pixels: int) -> tuple[str, ...]:
+def measure(suffix: str, folder: Path, pixels: int, options: Sequence[str]) -> tuple[str, ...]:
     """A line of the table: the command in a process of its own."""
     planted = write(PLANTED)
     init = yaml.safe_load(planted.read_text())["init_params"]
@@ -82,15 +82,20 @@ def measure(suffix: str, folder: Path, pixels: int) -> tuple[str, ...]:
     text = yaml.safe_load(planted.read_text()) | {"init_params": init}
     params.write_text(yaml.safe_dump(text, sort_keys=False))
     start = time.perf_counter()
-    command = [sys.executable, "-m", "ptydask", "guess", str(params), "--format", "json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    out = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        raise SystemExit(f"{suffix}: the command failed")
-    report, size = json.loads(out), data.stat()
+    command = [sys.executable, "-m", "ptydask", "guess", str(params), "--format", "json", *options]
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(command, stdout=out)
+        # Not ru_maxrss: that of a new process begins with what its parent has, which has the files mapped.
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _peak_of(process.pid))
+            time.sleep(0.2)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            raise SystemExit(f"{suffix}: the command failed")
+        out.seek(0)
+        report, size = json.load(out), data.stat()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = [
         f"{one['parameter']} {one['value']:.1f} ({one['method']}, {one['trust']})"
         for one in report["guesses"]
@@ -99,18 +104,29 @@ def measure(suffix: str, folder: Path, pixels: int) -> tuple[str, ...]:
     data.unlink()
     return (
         *(suffix, f"{size.st_size / 2**30:.1f}", f"{size.st_blocks * 512 / 2**20:.0f}", f"{seconds:.0f}"),
-        *(f"{usage.ru_utime + usage.ru_stime:.0f}", f"{usage.ru_maxrss / 2**20:.2f}"),
+        *(f"{usage.ru_utime + usage.ru_stime:.0f}", f"{peak / 2**20:.2f}"),
         *("; ".join(told), "; ".join(report["warnings"])),
     )
+
+
+def _peak_of(pid: int) -> int:
+    """KiB that the process had at most; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--only", choices=WRITERS, help="of the three kinds of file")
+    parser.add_argument("--no-parallax", action="store_true")
     parser.add_argument("folder", type=Path, nargs="?")
     args = parser.parse_args()
+    options = ["--no-parallax"] if args.no_parallax else []
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
     with tempfile.TemporaryDirectory(dir=args.folder) as place:
         for suffix in [args.only] if args.only else WRITERS:
-            print("| " + " | ".join(measure(suffix, Path(place), args.pixels)) + " |", flush=True)
+            print("| " + " | ".join(measure(suffix, Path(place), args.pixels, options)) + " |", flush=True)

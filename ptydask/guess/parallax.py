@@ -98,7 +98,7 @@ def measure_parallax(scan: ParallaxScan) -> ParallaxFit | None:
         return None
     scan = _middle(scan)
     contrast, scan = _contrast(scan), _binned(scan)
-    with _quiet():
+    with _quiet(), _one_thread():
         open_solver = _load()
         solver = open_solver(scan, APERTURES[0])
         coarse = _Search(solver, scan)
@@ -321,6 +321,18 @@ def _load() -> Callable[[ParallaxScan, float], Any]:
         )
 
     return open_solver
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Images as small as a scan gain nothing of more, and threads that wait for each other keep a core busy."""
+    torch = import_optional("torch", "guesses by parallax need", "guess")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
