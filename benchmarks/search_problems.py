@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ptydask import demo
 from ptydask.config import Overrides
@@ -53,9 +53,9 @@ class Problem:
         """The params file, its data made where they are not there."""
         return self.write(self.folder)
 
-    def plan(self) -> StudyPlan:
-        """The complete plan of its study."""
-        return complete_plan(self.params(), Overrides(settings=tuple(self.overrides().items())))
+    def plan(self, guess: Literal["point", "ranges"] | None = None) -> StudyPlan:
+        """The complete plan of its study, with what ``run --guess`` adds to it."""
+        return complete_plan(self.params(), Overrides(settings=tuple(self.overrides().items()), guess=guess))
 
     def is_found(self, space: Mapping[str, Distribution], params: Mapping[str, Scalar]) -> bool:
         """Whether a point is within a grid step, or 1 % of the range, of the truth in every parameter that has one."""

@@ -10,7 +10,7 @@ from optuna.trial import TrialState as State
 
 from ptydask import proposals, sampling
 from ptydask.distributions import FloatRange
-from ptydask.model import BY_SLOPES, OWN_VALUES, ComponentSpec
+from ptydask.model import BY_SLOPES, GUESSED, NEAR_VALUES, OWN_VALUES, ComponentSpec
 from ptydask.proposals import TrialEvidence
 from ptydask.trial import slopes
 
@@ -128,9 +128,12 @@ def make_study() -> Callable[[str], optuna.Study]:
     return make
 
 
-def test_the_start_and_what_the_slopes_chose_end_at_that_moment(make_study: Callable[[str], optuna.Study]) -> None:
+@pytest.mark.parametrize("first", [OWN_VALUES, NEAR_VALUES, GUESSED])
+def test_the_first_and_what_the_slopes_chose_end_at_that_moment(
+    make_study: Callable[[str], optuna.Study], first: str
+) -> None:
     study = make_study("NopPruner")
-    assert run_trial(study, 2, -3, OWN_VALUES) == (State.PRUNED, JUDGED)
+    assert run_trial(study, 2, -3, first) == (State.PRUNED, JUDGED)
     assert run_trial(study, 9, -4, BY_SLOPES) == (State.PRUNED, JUDGED)
     assert run_trial(study, 7, 2, BY_SLOPES) == (State.COMPLETE, ITERATIONS)
 

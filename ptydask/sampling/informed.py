@@ -15,7 +15,7 @@ from optuna.trial import TrialState as State
 
 from ptydask import proposals
 from ptydask.distributions import Choice, Distribution
-from ptydask.model import BY_SAMPLER, BY_SLOPES, NEAR_VALUES, OWN_VALUES, Direction, Scalar
+from ptydask.model import BY_SAMPLER, BY_SLOPES, GUESSED, NEAR_VALUES, OWN_VALUES, Direction, Scalar
 from ptydask.proposals import PastTrial, TrialEvidence
 from ptydask.sampling.distributions import from_optuna_params, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
@@ -23,7 +23,7 @@ from ptydask.sampling.wrapped import SamplerAround, is_lost, point_params
 from ptydask.space import ranges
 from ptydask.trial import slopes
 
-_JUDGED = (OWN_VALUES, NEAR_VALUES, BY_SAMPLER, BY_SLOPES)
+_JUDGED = (OWN_VALUES, NEAR_VALUES, GUESSED, BY_SAMPLER, BY_SLOPES)
 """Origins of trials that may end early by the slopes' word."""
 
 
