@@ -90,6 +90,14 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, Map
     return check
 
 
+@pytest.fixture
+def without_parallax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where fast-acbf is not installed, whose guesses are tested in test_parallax.py."""
+    from ptydask.guess import measuring
+
+    monkeypatch.setattr(measuring, "has_parallax", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def commands(toy_engine: None) -> Iterator[forked.Commands]:
     """Runs command lines in forked processes."""

@@ -6,15 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 
-def start(params: Path, log: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ptydask", "run", str(params), "--engine", "toy", "--workers", "2", *options]
+def start(params: Path | Sequence[Path], log: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Of one file, or of several as a queue, whose summary is in the log, too."""
+    files = [params] if isinstance(params, Path) else params
+    command = [sys.executable, "-m", "ptydask", "run", *map(str, files), "--engine", "toy", "--workers", "2", *options]
     with log.open("ab") as stream:
-        return subprocess.Popen(command, stderr=stream, stdout=subprocess.DEVNULL, start_new_session=True)
+        stdout = subprocess.DEVNULL if isinstance(params, Path) else stream
+        return subprocess.Popen(command, stderr=stream, stdout=stdout, start_new_session=True)
 
 
 def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:

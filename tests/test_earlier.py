@@ -10,27 +10,25 @@ from typing import Any
 
 import optuna
 import pytest
-import yaml
 from confirm_cases import confirmed
+from earlier_cases import SPACE, at, earlier, first, plan, points_taken
 from stage_cases import write_staged
 from staged_store_cases import staged
-from store_cases import failed, meta, packed, record, stopped
+from store_cases import failed, packed, record, stopped
 
 import ptydask as package
-from ptydask import demo, sampling
+from ptydask import sampling
 from ptydask.distributions import Choice, Distribution, FloatRange, IntRange
-from ptydask.driver.earlier import EarlierStudy, read_studies, read_study
+from ptydask.driver.earlier import read_studies, read_study
 from ptydask.driver.earlier_points import MOST, start_from
 from ptydask.errors import ConfigError, UnusableResults, UsageError
 from ptydask.model import (
     OWN_VALUES,
     TRIED,
-    Budget,
     ComponentSpec,
     EarlierTrial,
     Point,
     Scalar,
-    SourceFile,
     StudyPlan,
     TrialState,
 )
@@ -40,46 +38,7 @@ from ptydask.store import reader
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]
 
-SPACE: dict[str, Distribution] = {"scale": FloatRange(0.9, 1.1, 0.02), "rotation": FloatRange(-4.0, 4.0, 0.5)}
 CMA = ComponentSpec("CmaEsSampler")
-
-
-def plan(space: Mapping[str, Distribution] = SPACE, **changes: Any) -> StudyPlan:
-    given: dict[str, Any] = {
-        "name": "s",
-        "source": SourceFile(Path("p.yaml"), "", "yaml"),
-        "engine": "toy",
-        "config": {"init_params": {}},
-        "space": dict(space),
-        "metric": "loss",
-        "direction": "minimize",
-        "sampler": ComponentSpec("RandomSampler"),
-        "pruner": None,
-        "budget": Budget(20),
-        "storage": None,
-        "results": Path("new.h5"),
-        "seed": 3,
-        "points": (Point(dict.fromkeys(space, 1.0), OWN_VALUES),),
-    }
-    return StudyPlan(**{**given, **changes})
-
-
-def earlier(
-    points: list[dict[str, Scalar]], name: str = "last.h5", values: Mapping[str, Scalar] | None = None, **changes: Any
-) -> EarlierStudy:
-    """A study whose trials had these points, the best first."""
-    trials = tuple(record(number, 0.1 * (number + 1), params=point) for number, point in enumerate(points))
-    given: dict[str, Any] = {"engine": "toy", "config_json": '{"init_params": {}}', **changes}
-    return EarlierStudy(Path(name), name, meta(**given), trials, values or {})
-
-
-def at(scale: float, rotation: float) -> dict[str, Scalar]:
-    return {"scale": scale, "rotation": rotation}
-
-
-def first(of: StudyPlan) -> list[tuple[str, dict[str, Scalar]]]:
-    """What is tried before the sampler chooses, apart from the file's own values and a person's guesses."""
-    return [(point.origin, dict(point.params)) for point in of.points if point.origin not in (OWN_VALUES, TRIED)]
 
 
 # --- taken --------------------------------------------------------------------------------------------
@@ -412,11 +371,6 @@ def test_a_value_spans() -> None:
 # --- whole runs ---------------------------------------------------------------------------------------
 
 
-def origins(results: Path, stage: str = "") -> dict[str, Mapping[str, Scalar]]:
-    with reader.open(results, stage) as study:
-        return {r.origin: r.params for r in study.records() if r.origin.startswith("from ")}
-
-
 def test_from_the_command_line(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
     """The plan says what is taken; each of its points is one trial; going on lines none up again."""
     last, new = packed(tmp_path / "last.h5", [record(n) for n in range(3)]), tmp_path / "new.h5"
@@ -424,7 +378,7 @@ def test_from_the_command_line(ptydask: Ptydask, toy_params: Params, tmp_path: P
     done = ptydask(*command, "--trials", 3)
     assert done.returncode == 0, done.stderr
     assert "last.h5, trial 2: scale=0.98 rotation=0.5" in done.stderr
-    assert origins(new).keys() == {f"from last.h5, trial {n}" for n in range(3)}
+    assert points_taken(new).keys() == {f"from last.h5, trial {n}" for n in range(3)}
     again = ptydask(*command, "--trials", 5)
     assert again.returncode == 0, again.stderr
     with reader.open(new) as study:
@@ -434,43 +388,6 @@ def test_from_the_command_line(ptydask: Ptydask, toy_params: Params, tmp_path: P
     assert (without.returncode, "goes on without it" in without.stderr) == (0, True)
     bad = ptydask(*command, "-o", tmp_path / "newer.h5")
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
-
-
-@pytest.mark.slow
-def test_the_first_stage_that_tunes_a_parameter_gets_it(toy_params: Params, tmp_path: Path) -> None:
-    """Stage by stage; what an own stage has found is not replaced."""
-    last = packed(tmp_path / "last.h5", [record(0, params=at(0.9, 0.5))])
-    stages = [
-        {"name": "rough", "tune": ["scale"], "trials": 2},
-        {"name": "both", "tune": ["scale", "rotation"], "trials": 2},
-        {"name": "again", "tune": ["scale"], "trials": 2},
-    ]
-    params = write_staged(toy_params, stages, final=None)
-    last_stages = yaml.safe_load(params.read_text())
-    last_stages["ptydask"].pop("final")
-    params.write_text(yaml.safe_dump(last_stages))
-    study = package.run(params, engine="toy", workers=1, cluster="local", progress=False, earlier=last)
-    assert origins(study.path, "rough") == {"from last.h5, trial 0": {"scale": 0.9}}
-    ((_, both),) = origins(study.path, "both").items()
-    assert both["rotation"] == 0.5
-    assert origins(study.path, "again") == {}
-    with reader.open(study.path, "again") as again:
-        assert len(again.records()) == 2
-
-
-@pytest.mark.slow
-def test_cma_es_on_workers(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
-    """The earlier trials reach the samplers there: the first points of its own lie around the best of them."""
-    points = [at(0.8 + 0.002 * n, -3.0 + 0.1 * n) for n in range(20)]
-    last = packed(tmp_path / "last.h5", [record(n, 1 + n, params=point) for n, point in enumerate(points)])
-    new = tmp_path / "new.h5"
-    options = ["--sampler", "CmaEsSampler", "--trials", 12, "-o", new, "--from", last]
-    done = ptydask("run", toy_params(), "--engine", "toy", "--workers", 2, *options)
-    assert done.returncode == 0, done.stderr
-    assert "CmaEsSampler begins with what 20 trials" in done.stderr
-    with reader.open(new) as study:
-        own = [float(r.params["rotation"] or 0) for r in study.records() if not r.origin.startswith("from")]
-    assert sum(value < 0 for value in own) >= 7
 
 
 def test_validated(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
@@ -490,31 +407,3 @@ def test_validated(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None
 def test_from_python_no_path(value: Any, toy_params: Params) -> None:
     with pytest.raises(ConfigError, match="earlier"):
         package.run(toy_params(), earlier=value)
-
-
-# --- what it is worth ---------------------------------------------------------------------------------
-
-
-def iterations_until(results: Path, truth: Mapping[str, float]) -> int:
-    """Reconstruction iterations of all trials up to the first completed one at the grid point of the truth."""
-    spent = 0
-    with reader.open(results) as study:
-        for trial in study.records():
-            spent += int(trial.iterations or 0)
-            if trial.state is TrialState.COMPLETE and trial.params == pytest.approx(truth):
-                return spent
-    raise AssertionError(f"not after {spent} iterations")
-
-
-@pytest.mark.slow
-@pytest.mark.ptyrad
-@pytest.mark.timeout(600)
-def test_a_second_data_set_needs_at_most_half_of_the_iterations(tmp_path: Path) -> None:
-    """The demo's settings with other noise: from the best trial of the first study it begins at the truth."""
-    truth = {"scale": 1.04, "rotation": -1.5}
-    one, two = demo.write(tmp_path / "one", 1), demo.write(tmp_path / "two", 2)
-    settings: dict[str, Any] = {"workers": 1, "cluster": "local", "progress": False}
-    before = package.run(one, trials=5, **settings)
-    after = package.run(two, trials=1, earlier=before.path, **settings)
-    assert origins(after.path)
-    assert 2 * iterations_until(after.path, truth) <= iterations_until(before.path, truth)

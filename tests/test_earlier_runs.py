@@ -5,16 +5,18 @@ from __future__ import annotations
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 import yaml
+from earlier_cases import at, points_taken
 from killed_runs import kill, start
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from stage_cases import write_staged
 from store_cases import packed, record
 
 import ptydask as package
@@ -22,14 +24,15 @@ from ptydask import demo
 from ptydask.model import TrialState
 from ptydask.store import reader
 
+Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]
 
 pytestmark = pytest.mark.slow
 
 
-def origins(results: Path, stage: str = "") -> Counter[str]:
+def origins(results: Path) -> Counter[str]:
     """How many trials were recorded at each earlier point."""
-    with reader.open(results, stage) as study:
+    with reader.open(results) as study:
         return Counter(r.origin for r in study.records() if r.origin.startswith("from "))
 
 
@@ -125,3 +128,62 @@ def test_stages_on_both_sides(tmp_path: Path) -> None:
             taken = [r for r in stage.records() if r.origin.startswith("from demo.h5 (turn)")]
             assert [r.params for r in taken] == [{parameter: best[parameter]}]
             assert len(stage.records()) == 2
+
+
+def test_the_first_stage_that_tunes_a_parameter_gets_it(toy_params: Params, tmp_path: Path) -> None:
+    """Stage by stage; what an own stage has found is not replaced."""
+    last = packed(tmp_path / "last.h5", [record(0, params=at(0.9, 0.5))])
+    stages = [
+        {"name": "rough", "tune": ["scale"], "trials": 2},
+        {"name": "both", "tune": ["scale", "rotation"], "trials": 2},
+        {"name": "again", "tune": ["scale"], "trials": 2},
+    ]
+    params = write_staged(toy_params, stages, final=None)
+    last_stages = yaml.safe_load(params.read_text())
+    last_stages["ptydask"].pop("final")
+    params.write_text(yaml.safe_dump(last_stages))
+    study = package.run(params, engine="toy", workers=1, cluster="local", progress=False, earlier=last)
+    assert points_taken(study.path, "rough") == {"from last.h5, trial 0": {"scale": 0.9}}
+    ((_, both),) = points_taken(study.path, "both").items()
+    assert both["rotation"] == 0.5
+    assert points_taken(study.path, "again") == {}
+    with reader.open(study.path, "again") as again:
+        assert len(again.records()) == 2
+
+
+def test_cma_es_on_workers(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
+    """The earlier trials reach the samplers there: the first points of its own lie around the best of them."""
+    points = [at(0.8 + 0.002 * n, -3.0 + 0.1 * n) for n in range(20)]
+    last = packed(tmp_path / "last.h5", [record(n, 1 + n, params=point) for n, point in enumerate(points)])
+    new = tmp_path / "new.h5"
+    options = ["--sampler", "CmaEsSampler", "--trials", 12, "-o", new, "--from", last]
+    done = ptydask("run", toy_params(), "--engine", "toy", "--workers", 2, *options)
+    assert done.returncode == 0, done.stderr
+    assert "CmaEsSampler begins with what 20 trials" in done.stderr
+    with reader.open(new) as study:
+        own = [float(r.params["rotation"] or 0) for r in study.records() if not r.origin.startswith("from")]
+    assert sum(value < 0 for value in own) >= 7
+
+
+def iterations_until(results: Path, truth: Mapping[str, float]) -> int:
+    """Reconstruction iterations of all trials up to the first completed one at the grid point of the truth."""
+    spent = 0
+    with reader.open(results) as study:
+        for trial in study.records():
+            spent += int(trial.iterations or 0)
+            if trial.state is TrialState.COMPLETE and trial.params == pytest.approx(truth):
+                return spent
+    raise AssertionError(f"not after {spent} iterations")
+
+
+@pytest.mark.ptyrad
+@pytest.mark.timeout(600)
+def test_a_second_data_set_needs_at_most_half_of_the_iterations(tmp_path: Path) -> None:
+    """The demo's settings with other noise: from the best trial of the first study it begins at the truth."""
+    truth = {"scale": 1.04, "rotation": -1.5}
+    one, two = demo.write(tmp_path / "one", 1), demo.write(tmp_path / "two", 2)
+    settings: dict[str, Any] = {"workers": 1, "cluster": "local", "progress": False}
+    before = package.run(one, trials=5, **settings)
+    after = package.run(two, trials=1, earlier=before.path, **settings)
+    assert points_taken(after.path)
+    assert 2 * iterations_until(after.path, truth) <= iterations_until(before.path, truth)

@@ -12,17 +12,13 @@ from ptydask import demo
 from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
 from ptydask.errors import ConfigError, DataError
-from ptydask.guess import disk, mass, measuring, patterns, table
+from ptydask.guess import disk, mass, patterns, table
 from ptydask.guess.geometry import Geometry, read_geometry
 from ptydask.guess.measuring import guess_params
 
+pytestmark = pytest.mark.usefixtures("without_parallax")
+
 EVERY_FLIP = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-
-
-@pytest.fixture(autouse=True)
-def _without_parallax(monkeypatch):
-    """Whether fast-acbf is installed or not; tests/test_parallax.py has its guesses."""
-    monkeypatch.setattr(measuring, "has_parallax", lambda: False)
 
 
 def unflip(array, flips):

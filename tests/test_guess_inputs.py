@@ -9,12 +9,8 @@ import yaml
 
 from ptydask import demo
 from ptydask.cli import main
-from ptydask.guess import measuring
 
-
-@pytest.fixture(autouse=True)
-def _without_parallax(monkeypatch):
-    monkeypatch.setattr(measuring, "has_parallax", lambda: False)
+pytestmark = pytest.mark.usefixtures("without_parallax")
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,9 @@ from ptydask.guess import measuring, points, report, table
 from ptydask.model import Point
 from ptydask.store import reader
 
+pytestmark = pytest.mark.usefixtures("without_parallax")
+
 GUESSED = {"rotation": (-1.6, 0.2), "conv_angle": (24.6, 0.2), "C10": (243.0, 10.0)}
-
-
-@pytest.fixture(autouse=True)
-def _without_parallax(monkeypatch):
-    monkeypatch.setattr(measuring, "has_parallax", lambda: False)
 
 
 @pytest.fixture
@@ -111,7 +108,6 @@ def test_guesses_are_tried_and_what_is_not_tuned_is_said():
 @pytest.mark.parametrize("option", [["--guess"], ["--guess", "ranges"]])
 def test_a_run_tries_the_guess(tmp_path, option):
     from ptydask.cli import build_parser, run
-    from ptydask.driver.prepare import complete_plan
 
     args = build_parser().parse_args(["run", str(demo.write(tmp_path)), *option])
     plan = complete_plan(args.configs[0], run._make_overrides(args))
@@ -128,12 +124,9 @@ SPACE = {"rotation": FloatRange(-4, 4, 0.5), "C10": FloatRange(-300, 300, 10.0),
 
 
 def test_a_turn_that_no_trial_has_takes_its_aberrations_with_it():
-    chosen = {
-        "rotation": one("rotation", 178.0, own=0.0),
-        "C10": one("C10", 200.0),
-        "conv_angle": one("conv_angle", 24),
-    }
-    used = points.use_guesses({**chosen, "conv_angle": one("conv_angle", 24.0)}, SPACE, {}, narrow=SPACE)
+    turn = one("rotation", 178.0, own=0.0)
+    chosen = {"rotation": turn, "C10": one("C10", 200.0), "conv_angle": one("conv_angle", 24.0)}
+    used = points.use_guesses(chosen, SPACE, {}, narrow=SPACE)
     assert used.point.params == {"conv_angle": 24.0}
     assert used.space["C10"] == SPACE["C10"]
     assert any("C10" in notice and "178" in notice for notice in used.notices)

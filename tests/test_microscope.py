@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from earlier_cases import earlier, first, plan
 from store_cases import meta, record
-from test_earlier import earlier, first, plan
 
 from ptydask.distributions import Distribution, FloatRange
 from ptydask.driver.earlier import EarlierStudy, explain_others, read_studies, select_same_microscope

@@ -10,7 +10,7 @@ from ptydask import demo
 from ptydask.analysis import guess_figure
 from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
-from ptydask.guess import disk, measuring, parallax, parallax_guesses, patterns
+from ptydask.guess import disk, parallax, parallax_guesses, patterns
 from ptydask.guess.geometry import Geometry
 from ptydask.guess.measuring import Measured, has_parallax
 from ptydask.guess.report import Report
@@ -184,8 +184,8 @@ def test_the_phase_is_drawn_where_there_is_one(fit, panels, title):
     assert all(title in text for text in phases)
 
 
-def test_without_fast_acbf_the_rest_is_guessed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(measuring, "has_parallax", lambda: False)
+@pytest.mark.usefixtures("without_parallax")
+def test_without_fast_acbf_the_rest_is_guessed(tmp_path, capsys):
     assert main(["guess", str(demo.write(tmp_path))]) == 0
     captured = capsys.readouterr()
     assert "conv_angle" in captured.out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from killed_runs import kill
+from killed_runs import kill, start
 from stage_cases import ROTATIONS, SCALES, summarise, write_staged
 
 from ptydask.model import TrialRecord
@@ -35,12 +34,6 @@ def attributes(folder: Path, *names: str) -> list[Any]:
         with reader.open(folder / "out" / f"{name}.h5") as results:
             told += [results.trial(record.number).attributes for record in results.records()]
     return told
-
-
-def start(folder: Path, *files: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ptydask", "run", *map(str, files), *QUEUE]
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, start_new_session=True)
 
 
 def wait_for_trials(folder: Path, name: str, count: int) -> None:
@@ -127,7 +120,7 @@ def test_a_study_that_fails_does_not_end_the_others(ptydask: Ptydask, toy_params
 def test_the_same_command_goes_on(toy_params: Params, tmp_path: Path, how: signal.Signals) -> None:
     """Stopped while two studies are under way: every trial is there once, none more."""
     files = [toy_params(3, "first", sleep=0.5), toy_params(3, "second", sleep=0.3), toy_params(2, "third")]
-    process = start(tmp_path, *files)
+    process = start(files, tmp_path / "log")
     wait_for_trials(tmp_path, "first", 5 if how is signal.SIGINT else 2)
     if how is signal.SIGKILL:
         kill(process, whole_group=False)
@@ -138,7 +131,7 @@ def test_the_same_command_goes_on(toy_params: Params, tmp_path: Path, how: signa
         assert third.split()[:2] == ["third", "0/4"]
         assert "not begun" in third
         assert "goes on" in last
-    assert start(tmp_path, *files).wait(timeout=100) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert start(files, tmp_path / "log").wait(timeout=100) == 0, (tmp_path / "log").read_text()[-3000:]
     assert [len(records(tmp_path, name)) for name in ("first", "second", "third")] == [6, 6, 4]
     assert len([*(tmp_path / "out").iterdir()]) == 6
 

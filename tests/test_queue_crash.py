@@ -6,26 +6,19 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from killed_runs import kill
+from killed_runs import kill, start
 
 from ptydask.store import reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.second, pytest.mark.timeout(600)]
 DISTURBED, SEED = 6, 20260301
 BUDGETS = {"first": 6, "second": 6, "third": 4}
-
-
-def start(files: Sequence[Path], log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ptydask", "run", *map(str, files), "--engine", "toy", "--workers", "2"]
-    with log.open("ab") as stream:
-        return subprocess.Popen(command, stderr=stream, stdout=stream, start_new_session=True)
 
 
 def wait_for_trials(process: subprocess.Popen[bytes], log: Path, count: int) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_queue_succession import queued
-from test_queue_view import SNAPSHOT
+from queue_cases import SNAPSHOT, queued
 
 from ptydask.driver.contract import RunOutcome
 from ptydask.driver.queue import QueueEnd, StudyEnd, facts_of_queue

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from queue_cases import Told, before, queued
 from stage_cases import write_staged
 from store_cases import failed, packed, put, record
-from test_queue_view import Told
 
-from ptydask import config
-from ptydask.config import Overrides
-from ptydask.driver.conduct import prepare, run_of
-from ptydask.driver.prepare import RunRequest
+from ptydask.driver.conduct import run_of
 from ptydask.driver.stages import PreparedStages
 from ptydask.driver.succession import MOST, QueuedStudy, prepare_after, read_usable
 from ptydask.store import Store, reader
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]
-
-
-def queued(params: Path, **changes: Any) -> QueuedStudy:
-    request = RunRequest(params, Overrides(engine="toy"), cluster="local", workers=1, **changes)
-    file = config.read(params)
-    return QueuedStudy(request, file, prepare(request, file))
-
-
-def before(path: Path, *rotations: float, **toy: object) -> Path:
-    """A study whose trials had these rotations, the best first."""
-    path.parent.mkdir(exist_ok=True)
-    points = [{"scale": 1.0, "rotation": rotation} for rotation in rotations]
-    records = [record(number, 0.1 * (number + 1), params=point) for number, point in enumerate(points)]
-    return packed(path, records, engine="toy", config_json=json.dumps({"init_params": toy}))
 
 
 def origins(study: QueuedStudy, *results: Path) -> list[str]:

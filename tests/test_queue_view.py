@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from test_earlier import plan
+from earlier_cases import plan
+from queue_cases import SNAPSHOT, Told
 
 from ptydask.driver.queue import label_studies
 from ptydask.lineage import StageLineage
 from ptydask.model import SourceFile, StudyPlan
 from ptydask.progress.frame import render_frame, text_of
 from ptydask.progress.queue_view import QueueView
-from ptydask.progress.view import LogView
-from ptydask.run_snapshot import RunSnapshot
-
-SNAPSHOT = RunSnapshot(
-    "gold", Path("gold.h5"), 6, {"complete": 2, "running": 1}, None, (), 2, 3.0, None, 3, "loss", "minimize"
-)
-
-
-class Told(LogView):
-    """A log, and the snapshots that it was given."""
-
-    def __init__(self) -> None:
-        self.stream, self.shown = io.StringIO(), list[RunSnapshot]()
-        super().__init__(self.stream, lambda: 0.0)
-
-    def update(self, snapshot: RunSnapshot) -> None:
-        self.shown.append(snapshot)
 
 
 def test_the_first_study_under_way_is_shown_and_the_others_in_a_line_each() -> None:
