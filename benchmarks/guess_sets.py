@@ -293,15 +293,8 @@ def _write_by_abtem(planted: PlantedSet, folder: Path) -> Path:
     return abtem_data.write(planted.specimen, folder, truth, changed)
 
 
-def unmount(patterns: NDArray[np.generic], flips: Flips) -> NDArray[np.generic]:
-    """PtyRAD's ``meas_flipT`` of patterns (..., ky, kx)."""
-    patterns = patterns[..., ::-1, :] if flips[0] else patterns
-    patterns = patterns[..., ::-1] if flips[1] else patterns
-    return np.swapaxes(patterns, -1, -2) if flips[2] else patterns
-
-
 def _mount(patterns: NDArray[np.uint16], flips: Flips) -> NDArray[np.uint16]:
-    """What ``unmount`` turns back."""
+    """What PtyRAD's ``meas_flipT`` turns back."""
     patterns = np.swapaxes(patterns, -1, -2) if flips[2] else patterns
     patterns = patterns[..., ::-1] if flips[1] else patterns
     return patterns[..., ::-1, :] if flips[0] else patterns

@@ -371,6 +371,7 @@ def test_a_value_spans() -> None:
 # --- whole runs ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_from_the_command_line(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
     """The plan says what is taken; each of its points is one trial; going on lines none up again."""
     last, new = packed(tmp_path / "last.h5", [record(n) for n in range(3)]), tmp_path / "new.h5"

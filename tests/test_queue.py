@@ -15,6 +15,7 @@ import yaml
 from killed_runs import kill, start
 from stage_cases import ROTATIONS, SCALES, summarise, write_staged
 
+from ptydask.cli import main
 from ptydask.model import TrialRecord
 from ptydask.store import reader
 
@@ -73,25 +74,23 @@ def test_each_has_its_trials_on_the_same_workers(ptydask: Ptydask, toy_params: P
 
 @pytest.mark.parametrize("broken", ["init_params: {", "hypertune_params: {}", "[]", None])
 def test_a_broken_file_is_refused_before_anything_starts(
-    ptydask: Ptydask, toy_params: Params, tmp_path: Path, broken: str | None
+    toy_params: Params, tmp_path: Path, broken: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Wherever it stands, also one that is not there."""
     good, bad = toy_params(1, "good"), tmp_path / "bad.yaml"
     if broken is not None:
         bad.write_text(broken)
-    done = ptydask("run", good, bad, *QUEUE)
-    assert done.returncode == 2, done.stderr
-    assert "bad.yaml" in done.stderr
+    assert main(["run", str(good), str(bad), *QUEUE]) == 2
+    assert "bad.yaml" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_one_results_file_for_two_is_refused(ptydask: Ptydask, toy_params: Params, tmp_path: Path) -> None:
+def test_one_results_file_for_two_is_refused(toy_params: Params, tmp_path: Path) -> None:
     """The same file twice, two files of one study, and -o."""
     one, copy = toy_params(1, "one"), tmp_path / "copy.yaml"
     copy.write_text(one.read_text())
     for more in ([one, one], [one, copy], [one, toy_params(1, "two"), "-o", "x.h5"]):
-        done = ptydask("run", *more, *QUEUE)
-        assert done.returncode == 2, done.stderr
+        assert main(["run", *map(str, more), *QUEUE]) == 2
     assert not (tmp_path / "out").exists()
 
 
