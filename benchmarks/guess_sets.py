@@ -93,51 +93,24 @@ TUNED = (
     PlantedSet("lowdose", 64, 220, nominal_c10=200, electrons=300, seed=112),
 )
 
-_STO = {"specimen": "perovskite"}
-_GOLD = {"specimen": "gold on carbon"}
-_200, _300, _60 = {"voltage": 200.0}, {"voltage": 300.0}, {"voltage": 60.0}
+_STO, _GOLD, _WSE2 = ({"specimen": name} for name in ("perovskite", "gold on carbon", "tungsten diselenide"))
+
+
+def _at(voltage: float, convergence: float, step: float, pixel_size: float) -> dict[str, float]:
+    """A microscope and its scan: kV, mrad, angstrom, angstrom."""
+    return {"voltage": voltage, "convergence": convergence, "step": step, "pixel_size": pixel_size}
+
+
 HELD_OUT = (
+    PlantedSet("lattice", -155, -280, nominal_c10=-220, seed=201, **_STO, **_at(200, 20, 0.6, 0.3)),
+    PlantedSet("noLattice", 77, 350, nominal_c10=300, seed=202, **_GOLD, **_at(300, 15, 0.8, 0.35)),
+    PlantedSet("wideAngle", 121, 310, nominal_c10=200, seed=203, **_GOLD, **_at(200, 28, 0.7, 0.36)),
+    PlantedSet("lowVoltage", -100, -150, nominal_c10=-100, seed=204, **_STO, **_at(60, 30, 0.8, 0.3)),
     PlantedSet(
-        "lattice", -155, -280, nominal_c10=-220, seed=201, **_STO, **_200, convergence=20, step=0.6, pixel_size=0.3
+        "leftRight", 12, -350, (0, 1, 0), nominal_c10=-300, seed=205, **_GOLD, **_at(80, 21, 0.5, 0.42), scale=1.02
     ),
-    PlantedSet(
-        "noLattice", 77, 350, nominal_c10=300, seed=202, **_GOLD, **_300, convergence=15, step=0.8, pixel_size=0.35
-    ),
-    PlantedSet(
-        "wideAngle", 121, 310, nominal_c10=200, seed=203, **_GOLD, **_200, convergence=28, step=0.7, pixel_size=0.36
-    ),
-    PlantedSet(
-        "lowVoltage", -100, -150, nominal_c10=-100, seed=204, **_STO, **_60, convergence=30, step=0.8, pixel_size=0.3
-    ),
-    PlantedSet(
-        "leftRight", 12, -350, (0, 1, 0), nominal_c10=-300, seed=205, **_GOLD, convergence=21, step=0.5, scale=1.02
-    ),
-    PlantedSet(
-        "onItsSide",
-        140,
-        180,
-        (0, 0, 1),
-        nominal_c10=150,
-        seed=206,
-        **_STO,
-        **_300,
-        convergence=22,
-        step=0.5,
-        pixel_size=0.3,
-    ),
-    PlantedSet(
-        "allFlips",
-        -60,
-        240,
-        (1, 1, 1),
-        nominal_c10=200,
-        seed=207,
-        **_GOLD,
-        **_200,
-        convergence=22,
-        step=0.6,
-        pixel_size=0.33,
-    ),
+    PlantedSet("onItsSide", 140, 180, (0, 0, 1), nominal_c10=150, seed=206, **_STO, **_at(300, 22, 0.5, 0.3)),
+    PlantedSet("allFlips", -60, 240, (1, 1, 1), nominal_c10=200, seed=207, **_GOLD, **_at(200, 22, 0.6, 0.33)),
     PlantedSet(
         "elongated",
         -5,
@@ -147,115 +120,33 @@ HELD_OUT = (
         nominal_c10=-200,
         seed=208,
         **_STO,
-        convergence=21.4,
-        step=0.7,
+        **_at(80, 21.4, 0.7, 0.42),
         scale=0.98,
     ),
+    PlantedSet("wrongSign", 165, 200, nominal_c10=-200, seed=209, **_GOLD, **_at(300, 25, 0.6, 0.3)),
+    PlantedSet("focused", -83, 0, seed=210, **_GOLD, **_at(200, 21, 0.6, 0.33)),
     PlantedSet(
-        "wrongSign", 165, 200, nominal_c10=-200, seed=209, **_GOLD, **_300, convergence=25, step=0.6, pixel_size=0.3
-    ),
-    PlantedSet("focused", -83, 0, seed=210, **_GOLD, **_200, convergence=21, step=0.6, pixel_size=0.33),
-    PlantedSet(
-        "slab",
-        33,
-        -300,
-        nominal_c10=-250,
-        slices=8,
-        slice_thickness=20,
-        seed=211,
-        **_STO,
-        **_200,
-        convergence=20,
-        step=0.6,
-        pixel_size=0.3,
+        "slab", 33, -300, nominal_c10=-250, slices=8, slice_thickness=20, seed=211, **_STO, **_at(200, 20, 0.6, 0.3)
     ),
     PlantedSet(
-        "fewElectrons",
-        -140,
-        -260,
-        nominal_c10=-200,
-        electrons=200,
-        seed=212,
-        **_GOLD,
-        **_200,
-        convergence=20,
-        step=0.6,
-        pixel_size=0.33,
+        "fewElectrons", -140, -260, nominal_c10=-200, electrons=200, seed=212, **_GOLD, **_at(200, 20, 0.6, 0.33)
     ),
 )
-_WSE2 = {"specimen": "tungsten diselenide"}
 FRESH = (
+    PlantedSet("square", -172, 320, nominal_c10=250, seed=301, **_STO, **_at(300, 24, 0.7, 0.3)),
+    PlantedSet("clusters", 100, -130, nominal_c10=-150, seed=302, **_GOLD, **_at(80, 21.4, 0.6, 0.42)),
+    PlantedSet("lowest", -47, 220, nominal_c10=180, seed=303, **_WSE2, **_at(60, 32, 0.8, 0.33)),
+    PlantedSet("widest", 8, -260, nominal_c10=-200, seed=304, **_GOLD, **_at(300, 30, 0.8, 0.3)),
+    PlantedSet("halfTurn", 72, -240, (1, 1, 0), nominal_c10=-200, seed=305, **_STO, **_at(200, 20, 0.6, 0.3)),
+    PlantedSet("quarterTurn", -20, 370, (0, 1, 1), nominal_c10=300, seed=306, **_GOLD, **_at(80, 21, 0.8, 0.42)),
+    PlantedSet("otherQuarter", 118, -190, (1, 0, 1), nominal_c10=-150, seed=307, **_WSE2, **_at(200, 24, 0.6, 0.3)),
+    PlantedSet("stretched", -129, 260, C12a=50, C12b=20, nominal_c10=200, seed=308, **_GOLD, **_at(200, 22, 0.7, 0.33)),
+    PlantedSet("nearFocus", 55, 30, nominal_c10=50, seed=309, **_STO, **_at(200, 20, 0.6, 0.3)),
+    PlantedSet("opposite", 24, -300, nominal_c10=250, seed=310, **_WSE2, **_at(300, 20, 0.7, 0.3)),
     PlantedSet(
-        "square", -172, 320, nominal_c10=250, seed=301, **_STO, **_300, convergence=24, step=0.7, pixel_size=0.3
+        "block", -66, 300, nominal_c10=250, slices=10, slice_thickness=15, seed=311, **_GOLD, **_at(80, 21.4, 0.8, 0.42)
     ),
-    PlantedSet("clusters", 100, -130, nominal_c10=-150, seed=302, **_GOLD, convergence=21.4, step=0.6),
-    PlantedSet(
-        "lowest", -47, 220, nominal_c10=180, seed=303, **_WSE2, **_60, convergence=32, step=0.8, pixel_size=0.33
-    ),
-    PlantedSet(
-        "widest", 8, -260, nominal_c10=-200, seed=304, **_GOLD, **_300, convergence=30, step=0.8, pixel_size=0.3
-    ),
-    PlantedSet(
-        "halfTurn",
-        72,
-        -240,
-        (1, 1, 0),
-        nominal_c10=-200,
-        seed=305,
-        **_STO,
-        **_200,
-        convergence=20,
-        step=0.6,
-        pixel_size=0.3,
-    ),
-    PlantedSet("quarterTurn", -20, 370, (0, 1, 1), nominal_c10=300, seed=306, **_GOLD, convergence=21, step=0.8),
-    PlantedSet(
-        "otherQuarter",
-        118,
-        -190,
-        (1, 0, 1),
-        nominal_c10=-150,
-        seed=307,
-        **_WSE2,
-        **_200,
-        convergence=24,
-        step=0.6,
-        pixel_size=0.3,
-    ),
-    PlantedSet(
-        "stretched",
-        -129,
-        260,
-        C12a=50,
-        C12b=20,
-        nominal_c10=200,
-        seed=308,
-        **_GOLD,
-        **_200,
-        convergence=22,
-        step=0.7,
-        pixel_size=0.33,
-    ),
-    PlantedSet("nearFocus", 55, 30, nominal_c10=50, seed=309, **_STO, **_200, convergence=20, step=0.6, pixel_size=0.3),
-    PlantedSet(
-        "opposite", 24, -300, nominal_c10=250, seed=310, **_WSE2, **_300, convergence=20, step=0.7, pixel_size=0.3
-    ),
-    PlantedSet(
-        "block", -66, 300, nominal_c10=250, slices=10, slice_thickness=15, seed=311, **_GOLD, convergence=21.4, step=0.8
-    ),
-    PlantedSet(
-        "dim",
-        150,
-        -200,
-        nominal_c10=-150,
-        electrons=400,
-        seed=312,
-        **_WSE2,
-        **_60,
-        convergence=28,
-        step=0.8,
-        pixel_size=0.36,
-    ),
+    PlantedSet("dim", 150, -200, nominal_c10=-150, electrons=400, seed=312, **_WSE2, **_at(60, 28, 0.8, 0.36)),
 )
 BY_ABTEM = (
     PlantedSet("monolayer", 64, -200, nominal_c10=-150, specimen="wse2", slice_thickness=1),

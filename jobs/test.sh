@@ -77,7 +77,7 @@ for case in sorted(cases, key=lambda case: -float(case["time"]))[: int(count)]:
 PY
 }
 
-prepare ptyrad,analysis,dashboard,test,postgres,redis,cmaes,gp,ldct
+prepare ptyrad,analysis,dashboard,test,postgres,redis,cmaes,gp,guess,ldct
 cd "$root"
 export PATH=$root/.venv/bin:$PATH
 if [ "$#" -gt 0 ]; then exec pytest "$@"; fi
