@@ -119,7 +119,7 @@ def test_a_study_that_fails_does_not_end_the_others(ptydask: Ptydask, toy_params
 def test_the_same_command_goes_on(toy_params: Params, tmp_path: Path, how: signal.Signals) -> None:
     """Stopped while two studies are under way: every trial is there once, none more."""
     files = [toy_params(3, "first", sleep=0.5), toy_params(3, "second", sleep=0.3), toy_params(2, "third")]
-    process = start(files, tmp_path / "log")
+    process = start(files, tmp_path / "log", "--cluster", "local")
     wait_for_trials(tmp_path, "first", 5 if how is signal.SIGINT else 2)
     if how is signal.SIGKILL:
         kill(process, whole_group=False)
@@ -130,7 +130,9 @@ def test_the_same_command_goes_on(toy_params: Params, tmp_path: Path, how: signa
         assert third.split()[:2] == ["third", "0/4"]
         assert "not begun" in third
         assert "goes on" in last
-    assert start(files, tmp_path / "log").wait(timeout=100) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert start(files, tmp_path / "log", "--cluster", "local").wait(timeout=100) == 0, (tmp_path / "log").read_text()[
+        -3000:
+    ]
     assert [len(records(tmp_path, name)) for name in ("first", "second", "third")] == [6, 6, 4]
     assert len([*(tmp_path / "out").iterdir()]) == 6
 
