@@ -94,17 +94,23 @@ class LentWorkers:
 
     def find_spare(self) -> bool:
         """Whether a worker is there that no open study has a trial for. Raises OSError as :func:`workers_of` does."""
-        connected = workers_of(self.cluster.client)
         with self._change:
-            self.owners = allot_workers(connected, self.owners, self.unfinished)
+            connected = self._allot()
             return any(worker not in self.owners and worker not in self._status.closing for worker in connected)
 
-    def lent_to(self, study: int, connected: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Those of the workers that this study has."""
+    def lent_to(self, study: int) -> Mapping[str, Any]:
+        """The workers that this study has now, by address. Raises OSError as :func:`workers_of` does."""
         with self._change:
             self._running.add(study)
-            self.owners = allot_workers(connected, self.owners, self.unfinished)
+            connected = self._allot()
             return {worker: facts for worker, facts in connected.items() if self.owners.get(worker) == study}
+
+    def _allot(self) -> Mapping[str, Any]:
+        """Give every worker that is free to a study; all that there are. Called with the lock held: a list from before
+        it was had may lack a worker that another study was given since, and take it away."""
+        connected = workers_of(self.cluster.client)
+        self.owners = allot_workers(connected, self.owners, self.unfinished)
+        return connected
 
     def tend(self, study: int, need: WorkerDemand) -> ClusterStatus:
         """Tend the cluster for all studies; what it says, as ``study`` is to take it."""
@@ -174,9 +180,9 @@ class LentCluster:
     study: int
     client: Client
 
-    def lent_of(self, connected: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Those of the workers that are this study's now."""
-        return self.workers.lent_to(self.study, connected)
+    def connected(self) -> Mapping[str, Any]:
+        """The workers that are this study's now; see :func:`ptydask.clusters.workers_of`."""
+        return self.workers.lent_to(self.study)
 
     def tend(self, need: WorkerDemand) -> ClusterStatus:
         """Say what this study needs; workers that it is to give up are told of as closing."""
