@@ -133,3 +133,16 @@ def test_a_study_that_ends_gives_all_back(workers: LentWorkers) -> None:
     assert workers.find_spare()
     workers.open_study(0, 3)
     assert set(workers.lent_to(0)) == {"a"}
+
+
+def test_studies_that_refuse_each_a_worker_do_not_wait_for_one_another(workers: LentWorkers) -> None:
+    """Each is told that none is coming once the other cannot use the workers either, and gives up as it would alone."""
+    workers.open_study(0, 1)
+    workers.cluster.names.add("b")  # type: ignore[attr-defined]
+    for _ in range(3):
+        for study in (0, 1):
+            lent = workers.lent_to(study)
+            workers.tend(study, WorkerDemand(3, (), unfit=dict.fromkeys(lent, "no CUDA device")))
+    assert workers.owners == {}
+    assert [workers.tend(study, WorkerDemand(3, ())).coming for study in (0, 1)] == [0, 0]
+    assert workers.find_spare()
