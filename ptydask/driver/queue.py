@@ -239,7 +239,7 @@ def _queue_request(studies: Sequence[_Study]) -> ClusterRequest:
 def _journal_of(study: _Study) -> Path | None:
     plan = study.run.plan
     journal = urls.parse(plan.storage, plan.results).journal
-    return None if journal is None else journal.absolute()
+    return None if journal is None else journal.resolve()
 
 
 def _may_open(study: _Study, under_way: Sequence[_Study], workers: LentWorkers) -> bool:
