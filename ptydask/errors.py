@@ -19,8 +19,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import threading
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -264,3 +267,18 @@ def clear_frames(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
+
+
+_WARNINGS = threading.RLock()
+
+
+@contextmanager
+def caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """All warnings within, in a list instead of on the terminal.
+
+    One thread at a time: Python's filters are those of the process, and two threads that change them, and put them back
+    in another order, leave them changed.
+    """
+    with _WARNINGS, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught

@@ -9,13 +9,13 @@ from ptydask import config
 from ptydask.driver.conduct import Prepared, carry_out, prepare, run_of
 from ptydask.driver.contract import View, snapshot_of_records
 from ptydask.driver.execute import exhausted_text
-from ptydask.driver.notification import notify
+from ptydask.driver.notification import RunFacts, notify
 from ptydask.driver.prepare import PreparedRun, RunRequest
 from ptydask.driver.queue import QueueEnd, StudyEnd, check_apart, execute_queue, facts_of_queue, label_studies
 from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stages import PreparedStages
 from ptydask.driver.succession import QueuedStudy
-from ptydask.errors import StoreError
+from ptydask.errors import PtydaskError, StoreError, describe_error
 from ptydask.progress import plan_text
 from ptydask.progress.queue_view import QueueView
 from ptydask.progress.stages_text import stages_lines
@@ -104,21 +104,32 @@ def carry_out_queue(
 ) -> QueueEnd:
     """Run what is missing of all studies on the same workers.
 
-    Each tells the user's command of its end as it would alone; once all are over, that is told, too.
+    Each tells the user's command of its end as it would alone; once all are over, that is told, too, and where there
+    is no cluster for them to begin on.
     """
     shown = QueueView(view, label_studies([study.prepared.plan for study in queued]))
+
+    def complete_end(end: QueueEnd) -> QueueEnd:
+        last = [shown.latest(place) or _recorded_snapshot(study) for place, study in enumerate(end.studies)]
+        studies = (replace(study, last=known) for study, known in zip(end.studies, last, strict=True))
+        return replace(end, studies=tuple(studies))
+
+    def tell(facts: RunFacts) -> None:
+        command = run_of(queued[0].prepared).notify
+        if command and (trouble := notify(command, facts)):
+            view.notice(trouble)
+
     try:
-        end = execute_queue(queued, shown.views, stop, independent=independent)
+        end = complete_end(execute_queue(queued, shown.views, stop, independent=independent))
+    except Exception as error:
+        ends = complete_end(QueueEnd(tuple(StudyEnd(study.prepared, error=error) for study in queued)))
+        reason = str(error) if isinstance(error, PtydaskError) else describe_error(error)
+        tell(replace(facts_of_queue(ends), reason=reason))
+        raise
     finally:
         view.close()
-    latest = (
-        replace(one, last=shown.latest(place) or _recorded_snapshot(one)) for place, one in enumerate(end.studies)
-    )
-    end = replace(end, studies=tuple(latest))
-    command = run_of(queued[0].prepared).notify
-    over = end.stopped is None and any(study.outcome or study.error for study in end.studies)
-    if command and over and (trouble := notify(command, facts_of_queue(end))):
-        view.notice(trouble)
+    if end.stopped is None and any(study.outcome or study.error for study in end.studies):
+        tell(facts_of_queue(end))
     return end
 
 

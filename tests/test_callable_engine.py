@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -445,8 +446,6 @@ def test_an_import_that_fails_on_a_worker(written: Write, tmp_path: Path) -> Non
 
 def test_a_file_beside_the_sweep_file_is_pointed_at(written: Write, tmp_path: Path) -> None:
     """A path starts where the run was started; one in the sweep file's folder is named as it must be written."""
-    from dataclasses import replace
-
     study = written("")
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.py").write_text("def fit(params): return 1")
@@ -473,6 +472,36 @@ def test_a_file_with_the_name_of_another_module(written: Write, tmp_path: Path) 
     (tmp_path / "json.py").write_text("def fit(params): return 3\n")
     assert run(written("", "json.py:fit")).metrics["loss"] == 3.0
     assert sys.modules["json"] is json
+
+
+@pytest.mark.parametrize("callable_", ["train:fit", "train.py:fit", "sub.train:fit", "lazy.py:fit"])
+def test_the_next_study_of_a_process_has_its_own_modules(written: Write, tmp_path: Path, callable_: str) -> None:
+    """Of the same names in another folder: a module, one that it imports, a package's, one imported in a trial."""
+    import json
+
+    values = []
+    for value in (1.0, 2.0):
+        folder = tmp_path / str(value)
+        (folder / "sub").mkdir(parents=True)
+        (folder / "deep.py").write_text(f"VALUE = {value}\n")
+        (folder / "sub" / "__init__.py").write_text("")
+        for file in ("train.py", "sub/train.py"):
+            (folder / file).write_text("import json, deep\ndef fit(params): return deep.VALUE\n")
+        (folder / "lazy.py").write_text("def fit(params):\n    from sub import train\n    return train.fit(params)\n")
+        study = written("", callable_)
+        values.append(run(replace(study, config={**study.config, "directory": str(folder)})).metrics["loss"])
+    assert values == [1.0, 2.0]
+    assert sys.modules["json"] is json
+    assert not {"deep", "train", "sub", "sub.train"} & sys.modules.keys()
+
+
+def test_a_module_that_cannot_be_imported_leaves_nothing(written: Write, tmp_path: Path) -> None:
+    (tmp_path / "deep.py").write_text("")
+    before = sys.path[:]
+    with pytest.raises(ConfigError):
+        run(written("import deep, no_such_module_anywhere"))
+    assert sys.path == before
+    assert "deep" not in sys.modules
 
 
 def test_a_changed_file_is_read_again(written: Write) -> None:

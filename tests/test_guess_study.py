@@ -7,19 +7,22 @@ import pytest
 import yaml
 from killed_runs import kill, start
 from stage_cases import grid
-from store_cases import meta, record
+from store_cases import meta, put, record
+from test_queue_view import Told
 
-from ptydask import demo
+from ptydask import demo, running
 from ptydask.cli import main
 from ptydask.config import Overrides
 from ptydask.distributions import FloatRange, IntRange
+from ptydask.driver.conduct import run_of
 from ptydask.driver.earlier import EarlierStudy
 from ptydask.driver.earlier_points import start_from
-from ptydask.driver.prepare import complete_plan
+from ptydask.driver.prepare import RunRequest, complete_plan
 from ptydask.driver.stages import plan_stages
+from ptydask.driver.succession import prepare_after
 from ptydask.guess import measuring, points, report, table
 from ptydask.model import Point
-from ptydask.store import reader
+from ptydask.store import Store, reader
 
 pytestmark = pytest.mark.usefixtures("without_parallax")
 
@@ -336,3 +339,23 @@ def test_a_sweep_has_no_patterns(tmp_path, capsys, monkeypatch):
     sweep.write_text("program: sweep.yaml\nmethod: random\nmetric: {name: loss}\nparameters: {a: {values: [1, 2]}}\n")
     assert main(["validate", str(sweep), "--guess"]) == 2
     assert "--guess" in capsys.readouterr().err
+
+
+def test_a_queue_looks_at_the_patterns_of_each_study_once(tmp_path, measured):
+    """Also where a later study is prepared again, to start from those before it; its guess is tried all the same."""
+    files = [demo.write(tmp_path / name) for name in "abc"]
+    requests = [RunRequest(file, Overrides(engine="toy", guess="ranges"), "local", workers=1) for file in files]
+    queue = running.announce_queue(requests, Told())
+    assert len(measured) == 3
+    results = []
+    for study in queue:
+        plan = prepare_after(study, results, Told()).plan
+        origins = [point.origin for point in plan.points]
+        assert origins.count("guess") == 1
+        assert any(origin.startswith("from ") for origin in origins) == bool(results)
+        assert plan.space == study.prepared.plan.space
+        store = Store.open(plan.results, run_of(study.prepared).meta)
+        put(store, record(0, params={name: values.low for name, values in plan.space.items()}))
+        store.finish()
+        results.append(plan.results)
+    assert len(measured) == 3

@@ -49,6 +49,23 @@ def test_what_a_study_gives_up(
 
 
 @pytest.mark.parametrize(
+    ("connected", "owners", "unfinished", "expected"),
+    [
+        ("ab", {}, {0: 5, 1: 5}, {"a": 1, "b": 0}),
+        ("ab", {"a": 1}, {0: 5, 1: 5}, {"a": 1, "b": 0}),
+        ("a", {}, {0: 5}, {}),  # it is spare: the next study is opened for it
+    ],
+)
+def test_a_worker_that_could_not_get_ready_goes_to_another_study(
+    connected: str, owners: dict[str, int], unfinished: dict[int, int], expected: dict[str, int]
+) -> None:
+    """That study does not give it up again for the one which has refused it."""
+    refused = {0: "a"}
+    assert allot_workers(connected, owners, unfinished, refused) == expected
+    assert "a" not in workers_to_give_up(1, "", expected, unfinished, refused)
+
+
+@pytest.mark.parametrize(
     ("codes", "code"), [([0, 0], 0), ([0, 3], 3), ([3, 75, 0], 75), ([75, 1, 2], 1), ([3, 2, 75], 2), ([], 0)]
 )
 def test_one_exit_code(codes: list[int], code: int) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from queue_cases import SNAPSHOT, queued
+from test_queue_view import Told
 
+from ptydask import running
 from ptydask.driver.contract import RunOutcome
 from ptydask.driver.queue import QueueEnd, StudyEnd, facts_of_queue
-from ptydask.errors import DataError, StoppedEarly
+from ptydask.errors import ClusterError, DataError, StoppedEarly
 from ptydask.progress.queue_view import summary_rows
-from ptydask.stop_signals import Terminated
+from ptydask.stop_signals import StopSignals, Terminated
 
 Ends = Callable[..., StudyEnd]
 
@@ -59,3 +61,25 @@ def test_the_command_is_told_of_all_studies(end: Ends) -> None:
     assert facts.results.name == "out"
     assert facts_of_queue(QueueEnd((whole, late))).event == "stopped"
     assert facts_of_queue(QueueEnd((whole,))).event == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "event"), [(ClusterError("no jobs"), "failed"), (StoppedEarly("gone"), "stopped"), (OSError(), "failed")]
+)
+def test_the_command_is_told_where_no_study_could_begin(
+    error: Exception,
+    event: str,
+    toy_engine: None,
+    toy_params: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> QueueEnd:
+        raise error
+
+    monkeypatch.setattr(running, "execute_queue", fail)
+    command = f"echo $PTYDASK_EVENT $PTYDASK_RECORDED/$PTYDASK_TOTAL $PTYDASK_REASON > '{tmp_path / 'told'}'"
+    studies = [queued(toy_params(name=name), notify=command) for name in ("gold", "iron")]
+    with pytest.raises(type(error)):
+        running.carry_out_queue(studies, Told(), StopSignals())
+    assert (tmp_path / "told").read_text().startswith(f"{event} 0/12 {error}".rstrip())

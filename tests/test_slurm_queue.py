@@ -71,5 +71,6 @@ def test_exact_budgets_whatever_is_lost(
     left = [job for job in slurm.jobs() if job.name.startswith("ptydask-") and not job.over]
     assert not [job for job in left if job.state != "COMPLETING"], left
     expected = {f"{name}{end}" for name in NAMES for end in (".h5", ".journal")}
-    # The driver may have been killed while it had the study open that fails; then it is there, without a trial.
-    assert {path.name for path in out.iterdir()} - {"unread.h5", "unread.trials"} == expected
+    assert {path.name for path in out.iterdir()} == expected, (
+        "also where the kill came while the one that fails was open"
+    )

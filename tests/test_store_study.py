@@ -16,7 +16,11 @@ from store_cases import failed, meta, output, packed, phase, put, record
 from ptydask.errors import StoreError
 from ptydask.model import Quantity
 from ptydask.run_snapshot import RunSnapshot
-from ptydask.store import Store, contents, files, index, names, reader, shard, study
+from ptydask.store import Store, checkpoints, contents, files, index, names, reader, shard, study
+
+SNAPSHOT = RunSnapshot(
+    "tBL_WSe2", Path("results.h5"), 10, {"complete": 1}, record(0), (), 2, 1.5, float("inf"), 20, "loss", "minimize"
+)
 
 
 def numbers(path: Path) -> list[int]:
@@ -141,6 +145,29 @@ def test_nothing_recorded_leaves_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "results.h5").exists()
     store.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("left", ["", "status.json", "checkpoint", "000000.h5", "NAME.h5"])
+def test_killed_before_the_first_trial(tmp_path: Path, left: str) -> None:
+    """Nothing of it holds for the next run, which leaves nothing either; what had begun stays, and is gone on with."""
+    path = tmp_path / "results.h5"
+    killed = Store.open(path, meta())
+    if left == "status.json":
+        killed.write_status(SNAPSHOT)
+    elif left == "checkpoint":
+        checkpoints.write(killed.folder, 0, b"state")
+    elif left == "000000.h5":
+        put(killed, record(0))
+    elif left == "NAME.h5":
+        killed.finish()
+    killed._lock.release()
+    with reader.open(path) as results:
+        assert results.begun == bool(left)
+    again = Store.open(path, meta(metric="contrast"))
+    assert (again.previous is None) != bool(left)
+    again.close()
+    assert path.exists() == bool(left)
+    assert any(tmp_path.iterdir()) == bool(left)
 
 
 def test_killed_between_pack_and_removal(tmp_path: Path) -> None:
@@ -352,10 +379,7 @@ def test_status(tmp_path: Path) -> None:
     """Another process sees where the run is, as long as there is one."""
     path = tmp_path / "results.h5"
     store = Store.open(path, meta())
-    snapshot = RunSnapshot(
-        "tBL_WSe2", path, 10, {"complete": 1}, record(0), (), 2, 1.5, float("inf"), 20, "loss", "minimize"
-    )
-    store.write_status(snapshot)
+    store.write_status(SNAPSHOT)
     put(store, record(0))
     with reader.open(path) as results:
         said = results.status()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,10 @@ _SILENCE = 5.0
 """Seconds for workers to get ready before a person is told that they do."""
 PATIENCE = 120.0
 """Seconds without any worker, and without any on its way, after which the run ends."""
+
+
+_DASK_SETTINGS = threading.Lock()
+"""They are the process's, and each study of a queue has a thread."""
 
 
 class _NoWorkers(StoppedEarly):
@@ -187,10 +192,9 @@ class WorkerPool:
 
     def _connected_workers(self) -> Mapping[str, Any]:
         try:
-            connected = workers_of(self.client)
+            return self.cluster.connected() if isinstance(self.cluster, LentCluster) else workers_of(self.client)
         except OSError as error:
             raise StoppedEarly(f"the Dask scheduler does not answer; {GOES_ON}") from error
-        return self.cluster.lent_of(connected) if isinstance(self.cluster, LentCluster) else connected
 
     def __len__(self) -> int:
         """The workers that are there and not found unfit."""
@@ -201,7 +205,7 @@ class WorkerPool:
     def _send_preparation(self, address: str) -> Future:
         key = f"prepare-{uuid.uuid4().hex}"
         # The plan of a stage may hold a whole reconstruction. It is sent once, and Dask need not advise against that.
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+        with _DASK_SETTINGS, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
             return self._submit_task(address, key, worker.prepare, self.setup, worker.versions())
 
     def _collect_preparation(self, address: str, member: _PoolWorker) -> None:

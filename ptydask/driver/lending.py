@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ptydask.clusters import Cluster, ClusterRequest, ClusterStatus, Place, WorkerDemand, workers_of
@@ -24,37 +25,51 @@ _LOOK = 0.2
 _TOGETHER = 10.0
 """Seconds that a study which is to stop waits for the others before the workers are ended."""
 
+_NONE: Mapping[int, Collection[str]] = MappingProxyType({})
+
 
 def allot_workers(
-    connected: Collection[str], owners: Mapping[str, int], unfinished: Mapping[int, int]
+    connected: Collection[str],
+    owners: Mapping[str, int],
+    unfinished: Mapping[int, int],
+    refused: Mapping[int, Collection[str]] = _NONE,
 ) -> dict[str, int]:
     """Which study has which worker, by address: each that is free goes to the first study that has a trial for it.
 
-    ``owners`` is how it was before, ``unfinished`` the trials that each open study has not recorded, by its place.
+    ``owners`` is how it was before, ``unfinished`` the trials that each open study has not recorded, by its place;
+    ``refused`` are the workers that could not get ready for it.
     """
     allotted = {worker: study for worker, study in owners.items() if worker in connected and study in unfinished}
     count = Counter(allotted.values())
     for worker in connected:
-        study = next((study for study in sorted(unfinished) if count[study] < unfinished[study]), None)
-        if worker not in allotted and study is not None:
+        wants = (s for s in sorted(unfinished) if count[s] < unfinished[s] and worker not in refused.get(s, ()))
+        if worker not in allotted and (study := next(wants, None)) is not None:
             allotted[worker] = study
             count[study] += 1
     return allotted
 
 
 def workers_to_give_up(
-    study: int, busy: Collection[str], owners: Mapping[str, int], unfinished: Mapping[int, int]
+    study: int,
+    busy: Collection[str],
+    owners: Mapping[str, int],
+    unfinished: Mapping[int, int],
+    refused: Mapping[int, Collection[str]] = _NONE,
 ) -> list[str]:
     """The workers that ``study`` is to give up: idle ones now, busy ones after their trial.
 
-    Idle ones for which it has no trial; and as many as earlier studies lack, whose trials were lost.
+    Idle ones for which it has no trial; and as many as earlier studies lack, whose trials were lost, and can use.
     """
     own = sorted((worker for worker, owner in owners.items() if owner == study), key=lambda worker: worker in busy)
     count = Counter(owners.values())
-    lacking = sum(max(0, unfinished[other] - count[other]) for other in unfinished if other < study)
     idle = [worker for worker in own if worker not in busy]
     surplus = max(0, len(own) - unfinished.get(study, 0))
-    return list(dict.fromkeys([*idle[:surplus], *own[:lacking]]))
+    leaving = idle[:surplus]
+    wanted = list[str]()
+    for other in sorted(earlier for earlier in unfinished if earlier < study):
+        usable = [worker for worker in own if worker not in wanted and worker not in refused.get(other, ())]
+        wanted += usable[: max(0, unfinished[other] - count[other])]
+    return list(dict.fromkeys([*leaving, *wanted]))
 
 
 @dataclass
@@ -69,6 +84,8 @@ class LentWorkers:
     owners: dict[str, int] = field(default_factory=dict)
     stopping: bool = False
     """Whether all studies are to stop."""
+    refused: dict[int, set[str]] = field(default_factory=dict)
+    """Workers that could not get ready for a study, by its place: others may have better luck with them."""
     _busy: dict[int, Collection[str]] = field(default_factory=dict)
     _expired: dict[int, Collection[str]] = field(default_factory=dict)
     _status: ClusterStatus = field(default_factory=ClusterStatus)
@@ -86,7 +103,7 @@ class LentWorkers:
     def close_study(self, study: int) -> None:
         """It needs no workers any more: they are free for others. Harmless when called again."""
         with self._change:
-            for known in (self.unfinished, self._busy, self._expired):
+            for known in (self.unfinished, self.refused, self._busy, self._expired):
                 known.pop(study, None)
             self._running.discard(study)
             self.owners = {worker: owner for worker, owner in self.owners.items() if owner != study}
@@ -94,25 +111,36 @@ class LentWorkers:
 
     def find_spare(self) -> bool:
         """Whether a worker is there that no open study has a trial for. Raises OSError as :func:`workers_of` does."""
-        connected = workers_of(self.cluster.client)
         with self._change:
-            self.owners = allot_workers(connected, self.owners, self.unfinished)
+            connected = self._allot()
             return any(worker not in self.owners and worker not in self._status.closing for worker in connected)
 
-    def lent_to(self, study: int, connected: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Those of the workers that this study has."""
+    def lent_to(self, study: int) -> Mapping[str, Any]:
+        """The workers that this study has now, by address. Raises OSError as :func:`workers_of` does."""
         with self._change:
             self._running.add(study)
-            self.owners = allot_workers(connected, self.owners, self.unfinished)
+            connected = self._allot()
             return {worker: facts for worker, facts in connected.items() if self.owners.get(worker) == study}
+
+    def _allot(self) -> Mapping[str, Any]:
+        """Give every worker that is free to a study; all that there are. Called with the lock held: a list from before
+        it was had may lack a worker that another study was given since, and take it away."""
+        connected = workers_of(self.cluster.client)
+        # Addresses are used again.
+        self.refused = {study: workers & connected.keys() for study, workers in self.refused.items()}
+        self.owners = allot_workers(connected, self.owners, self.unfinished, self.refused)
+        return connected
 
     def tend(self, study: int, need: WorkerDemand) -> ClusterStatus:
         """Tend the cluster for all studies; what it says, as ``study`` is to take it."""
         with self._change:
             if study in self.unfinished:
                 self.unfinished[study] = need.unfinished
+                self.refused.setdefault(study, set()).update(need.unfit)
+            for worker in need.unfit:
+                self.owners.pop(worker, None)
             self._busy[study], self._expired[study] = need.busy, need.expired
-            leaving = workers_to_give_up(study, need.busy, self.owners, self.unfinished)
+            leaving = workers_to_give_up(study, need.busy, self.owners, self.unfinished, self.refused)
             for worker in leaving:
                 if worker not in need.busy:
                     del self.owners[worker]
@@ -174,9 +202,9 @@ class LentCluster:
     study: int
     client: Client
 
-    def lent_of(self, connected: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Those of the workers that are this study's now."""
-        return self.workers.lent_to(self.study, connected)
+    def connected(self) -> Mapping[str, Any]:
+        """The workers that are this study's now; see :func:`ptydask.clusters.workers_of`."""
+        return self.workers.lent_to(self.study)
 
     def tend(self, need: WorkerDemand) -> ClusterStatus:
         """Say what this study needs; workers that it is to give up are told of as closing."""

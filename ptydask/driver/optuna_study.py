@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from optuna.trial import TrialState as State
 
 from ptydask import sampling
 from ptydask.distributions import Distribution
-from ptydask.errors import ConfigError, StorageError
+from ptydask.errors import ConfigError, StorageError, caught_warnings
 from ptydask.model import UNRANKED_VALUE, Direction, Point, Reason, Scalar, StudyPlan, TrialRecord, TrialState
 from ptydask.run_snapshot import RunningTrial
 from ptydask.space.nearest_point import count_points, point_key
@@ -240,8 +239,7 @@ def _to_frozen_trial(record: TrialRecord, plan: StudyPlan, store: str) -> Frozen
         attrs |= slopes.to_attribute(record)
     values = {n: value for n, value in record.params.items() if n in space and _optuna_accepts(space[n], value)}
     params = sampling.to_optuna_params(space, values)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a range that was narrowed since
+    with caught_warnings():  # of a range that was narrowed since
         return create_trial(
             state=state,
             value=value,

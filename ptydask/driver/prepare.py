@@ -261,7 +261,8 @@ def prepare_plan(
         records = earlier.records()
         packed = earlier.packed and not path_beside(plan.results, ".trials").exists()
         behind = _mirror_behind(plan, earlier.id, records)
-        notices += provenance.compare(earlier.meta, meta, file=plan.results)
+        if earlier.begun:
+            notices += provenance.compare(earlier.meta, meta, file=plan.results)
     total = count_trials(plan, cluster_request.workers, records)
     known = experience if experience and not records else Experience(records, stored_bytes(plan.results))
     cost = estimate_cost(

@@ -12,8 +12,8 @@ and its process closes the former study's session first (``Session.close_for``):
 at a time. A study whose trial was lost after its workers had gone gets one back: the later study gives up that many,
 each after the trial that it has.
 
-So the last trials of a study, its packing, and the first trials of the next overlap. No more than two or three studies
-are open at a time, where the last trials of one outlast the next.
+So the last trials of a study, its packing, and the first trials of the next overlap. More than two studies are open
+where the last trials of one outlast the next, or where they have fewer trials than there are workers.
 
 A study that fails gives its workers back once its trials under way have ended, and the others go on. A signal is heard
 by the main thread, which passes it on to all threads: each stops as a single run stops. Workers are ended once all
@@ -239,7 +239,7 @@ def _queue_request(studies: Sequence[_Study]) -> ClusterRequest:
 def _journal_of(study: _Study) -> Path | None:
     plan = study.run.plan
     journal = urls.parse(plan.storage, plan.results).journal
-    return None if journal is None else journal.absolute()
+    return None if journal is None else journal.resolve()
 
 
 def _may_open(study: _Study, under_way: Sequence[_Study], workers: LentWorkers) -> bool:

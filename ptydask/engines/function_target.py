@@ -9,7 +9,8 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -211,6 +212,28 @@ def load(target: FunctionTarget) -> tuple[Callable[..., Any], str, Path | None]:
         raise _error(target, f"{target.function} is a {what}, not a function")
     file = getattr(module, "__file__", None)
     return function, _call_style(function, target), Path(file) if file else None
+
+
+def forget_modules(folders: Collection[str], before: Collection[str]) -> None:
+    """Take a study's folders from where modules are looked for, and forget those imported from there.
+
+    The next study of this process may have others of the same names. ``before`` names what was imported before the
+    study's functions were, and stays.
+    """
+    for folder in folders:
+        with suppress(ValueError):
+            sys.path.remove(folder)
+    own = {name for name in list(sys.modules) if name not in before and _folder_of(name) in folders}
+    for name in list(sys.modules):
+        if name.partition(".")[0] in own:
+            del sys.modules[name]
+
+
+def _folder_of(name: str) -> str:
+    """Where a module or package that is imported lies; empty for one within a package, and one that is no file."""
+    module = sys.modules.get(name)
+    path = next(iter(getattr(module, "__path__", [])), None) or getattr(module, "__file__", None)
+    return str(Path(path).parent) if path and "." not in name else ""
 
 
 def _import(target: FunctionTarget) -> ModuleType:

@@ -57,7 +57,7 @@ class QueueView:
             if place not in self._ended:
                 self._ended.add(place)
                 if final is not None:
-                    self._view.plan([closing_line(final)])
+                    self._view.plan([closing_line(replace(final, study=self._names[place]))])
 
     def latest(self, place: int) -> RunSnapshot | None:
         """What a study told last; None where it told nothing."""

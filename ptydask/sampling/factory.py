@@ -7,7 +7,6 @@ import functools
 import inspect
 import logging
 import random
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
@@ -20,7 +19,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, create_trial
 
 from ptydask.distributions import Distribution
-from ptydask.errors import ConfigError, MissingDependency, nearest_hint, one_line, require
+from ptydask.errors import ConfigError, MissingDependency, caught_warnings, nearest_hint, one_line, require
 from ptydask.model import ComponentSpec, EarlierTrial
 from ptydask.sampling import release
 from ptydask.sampling.distinct import DistinctSampler
@@ -307,11 +306,10 @@ def _numbered_qmc_sampler(space: Mapping[str, Distribution]) -> Callable[..., ob
 def quiet_optuna() -> Iterator[None]:
     """Optuna calls settings experimental that the params file asks for by name; said once in PtyRAD's manual."""
     log = logging.getLogger("optuna")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with caught_warnings():
+        level = log.level
+        log.setLevel(logging.ERROR)
+        try:
             yield
-    finally:
-        log.setLevel(level)
+        finally:
+            log.setLevel(level)

@@ -291,6 +291,11 @@ def trials_begun(folder: Path) -> bool:
     return bool(shard_files(folder)) or checkpoints.count(folder) > 0
 
 
+def study_begun(folder: Path) -> bool:
+    """Whether a driver has ever begun with trials there, or there are some: where a kill came before, nothing was."""
+    return (folder / STATUS).exists() or bool(pack_files(folder)) or trials_begun(folder)
+
+
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder in which no trial was ever kept."""
     entries = {path.name for path in folder.iterdir()} if folder.is_dir() else set()

@@ -373,6 +373,11 @@ class Results(AbstractContextManager["Results"]):
         except files.BROKEN as error:
             raise refused.unreadable_error(self.path, error) from error
 
+    @property
+    def begun(self) -> bool:
+        """Whether a driver has come to its trials: one may be killed before, as where the data cannot be read."""
+        return self.packed or bool(self.records()) or contents.study_begun(self._folder)
+
     def status(self) -> dict[str, Any] | None:
         """What the driver said last: host, pid, since, updated, run. None where no run is on."""
         return self.last_words() if self.live else None

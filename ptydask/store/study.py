@@ -92,6 +92,8 @@ class Store:
             held = lock.acquire(folder)
             try:
                 loaded = contents.load_and_tidy(path, folder)
+                if not (loaded.pack or loaded.rows or loaded.damaged or contents.study_begun(folder)):
+                    loaded = replace(loaded, previous=None)  # a driver was killed before it came to any trial
                 _refuse_embedded_name(contents.whole_files(path, folder, loaded.pack), meta)
                 store = cls(path, meta, held, loaded)
                 store.notices = (notice,) if notice else ()

@@ -141,9 +141,10 @@ def _open_for(setup: RunSetup) -> OpenSession:
     global _open
     with _opening:
         if _open is None or _open.setup.run_id != setup.run_id:
-            if _open is not None:
-                _open.close(setup.plan)
-                _open = None
+            former, _open = _open, None
+            if former is not None:
+                former.close(setup.plan)
+                del former
             _return_freed_memory()
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             slot = slot_of_this_process()

@@ -44,7 +44,12 @@ class CallableSession:
         self._plan = plan
         directory = Path(plan.config["directory"])
         self._target = function_target.parse(plan.config["engine"]["callable"], KEY, TAKES, [directory])
-        self._function, self._call_style, self._source = function_target.load(self._target)
+        self._modules_before = frozenset(sys.modules)
+        try:
+            self._function, self._call_style, self._source = function_target.load(self._target)
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, trial: TrialInput, report: Report, checkpoint: Checkpoint) -> TrialOutput:
         """Call the function. Raises TrialFailure where it raises, or ends without a finite value of the metric."""
@@ -125,10 +130,8 @@ class CallableSession:
         return {"callable": self._target.text, "callable_file": str(source or ""), "callable_sha256": digest}
 
     def close(self) -> None:
-        """Take the study's folders from where modules are looked for."""
-        for folder in self._target.folders:
-            with contextlib.suppress(ValueError):
-                sys.path.remove(folder)
+        """Take the study's folders from where modules are looked for, and forget what came from there."""
+        function_target.forget_modules(self._target.folders, self._modules_before)
 
 
 @dataclass(slots=True)

@@ -121,11 +121,16 @@ class OwnMetrics:
         targets = _targets(plan)
         self._directory = next((target.directories[0] for target in targets.values()), None)
         self._folders = dict.fromkeys(folder for target in targets.values() for folder in target.folders)
-        self._metrics: Sequence[_OwnMetric] = [
-            _OwnMetric(name, target, function, source, tuned=name == plan.metric)
-            for name, target in targets.items()
-            for function, _, source in [function_target.load(target)]
-        ]
+        self._modules_before = frozenset(sys.modules)
+        try:
+            self._metrics: Sequence[_OwnMetric] = [
+                _OwnMetric(name, target, function, source, tuned=name == plan.metric)
+                for name, target in targets.items()
+                for function, _, source in [function_target.load(target)]
+            ]
+        except BaseException:
+            self.close()
+            raise
 
     def add_to(self, output: TrialOutput, trial: TrialInput) -> TrialOutput:
         """The trial with these metrics, what the functions printed at the end of its log, and how long they took.
@@ -166,10 +171,8 @@ class OwnMetrics:
         return facts
 
     def close(self) -> None:
-        """Take the study's folders from where modules are looked for."""
-        for folder in self._folders:
-            with contextlib.suppress(ValueError):
-                sys.path.remove(folder)
+        """Take the study's folders from where modules are looked for, and forget what came from there."""
+        function_target.forget_modules(self._folders.keys(), self._modules_before)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import re
 import sys
 import tempfile
 import typing
-import warnings
 from collections.abc import Mapping, Sequence
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 from ptydask.config import reading
 from ptydask.config.ptyrad import old_keys
-from ptydask.errors import ConfigError, nearest_hint, one_line
+from ptydask.errors import ConfigError, caught_warnings, nearest_hint, one_line
 
 _ABSENT = object()
 
@@ -32,16 +31,14 @@ def load(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     logged = BufferingHandler(sys.maxsize)
     logged.setLevel(logging.WARNING)
     log = logging.getLogger("ptyrad")
-    log.addHandler(logged)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                complete = _load_params(config)
-            except Exception as error:
-                raise _explain_error(error, config) from None
-    finally:
-        log.removeHandler(logged)
+    with caught_warnings() as caught:
+        log.addHandler(logged)
+        try:
+            complete = _load_params(config)
+        except Exception as error:
+            raise _explain_error(error, config) from None
+        finally:
+            log.removeHandler(logged)
     texts = [record.getMessage() for record in logged.buffer]
     texts += [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     complete.pop("params_path", None)
@@ -61,8 +58,7 @@ def _load_params(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ptyrad_params() -> Any:
     """The module ``ptyrad.params``, which needs neither PyTorch nor a device. 0.1.0b13 is deprecated by pydantic."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with caught_warnings():
         return importlib.import_module("ptyrad.params")
 
 
