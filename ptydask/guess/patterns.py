@@ -70,8 +70,7 @@ def read_patterns(
     if not isinstance(params, Mapping) or not isinstance(params.get("path"), str):
         raise ConfigError("must be a mapping such as {path: FILE, key: DATASET}", key=_PARAMS, value=params)
     path = Path(params["path"])
-    if params.get("selection") is not None:
-        raise DataError("patterns with a selection cannot be guessed from", key="init_params.meas_params.selection")
+    _check_params(params)
     expected = (math.prod(geometry.scan), geometry.pixels, geometry.pixels)
     try:
         with opened_array(path, params, expected) as array:
@@ -82,6 +81,25 @@ def read_patterns(
         raise DataError("no such file", key=_PATH, value=str(path)) from None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"cannot be read: {one_line(str(error))}", key=_PATH, value=str(path)) from None
+
+
+def _check_params(params: Mapping[str, Any]) -> None:
+    if params.get("selection") is not None:
+        raise DataError("patterns with a selection cannot be guessed from", key=f"{_PARAMS}.selection")
+    for name, rule, holds in (
+        ("key", "must be the name of a dataset", lambda value: isinstance(value, str)),
+        ("zarr_kwargs", "must be a mapping", lambda value: isinstance(value, Mapping)),
+        ("shape", "must be three whole numbers: patterns, rows, columns", _is_shape),
+        ("gap", "must be a whole number of bytes", lambda value: isinstance(value, int) and value >= 0),
+        ("offset", "must be a whole number of bytes", lambda value: isinstance(value, int) and value >= 0),
+    ):
+        value = params.get(name)
+        if value is not None and not holds(value):
+            raise ConfigError(rule, key=f"{_PARAMS}.{name}", value=value)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(n, int) and n > 0 for n in value)
 
 
 class _Arranged:
@@ -140,7 +158,8 @@ def flip(patterns: NDArray[Any], flips: tuple[int, int, int]) -> NDArray[Any]:
 
 def _read_order(init: Mapping[str, Any], axes: int) -> tuple[int, ...]:
     order = init.get("meas_permute") or tuple(range(axes))
-    if not isinstance(order, list | tuple) or sorted(map(str, order)) != sorted(map(str, range(axes))):
+    whole = isinstance(order, list | tuple) and all(isinstance(axis, int) for axis in order)
+    if not whole or sorted(order) != list(range(axes)):
         rule = f"must be the patterns' {axes} axes in another order"
         raise ConfigError(rule, key="init_params.meas_permute", value=order)
     return tuple(order)
@@ -151,7 +170,8 @@ def _scan_crop(init: Mapping[str, Any], scan: tuple[int, int]) -> list[tuple[int
     crop = init.get("meas_crop") or [None] * 4
     try:
         slow, fast, _, _ = crop
-        bounds = [slice(*(part or (None, None))).indices(size) for part, size in zip((slow, fast), scan, strict=True)]
+        ends = [(None, None) if part is None else tuple(part) for part in (slow, fast)]
+        bounds = [slice(first, last).indices(size) for (first, last), size in zip(ends, scan, strict=True)]
     except (TypeError, ValueError):
         rule = "must be four of null and [first, last]: scan rows and columns, detector rows and columns"
         raise ConfigError(rule, key="init_params.meas_crop", value=crop) from None
