@@ -280,6 +280,23 @@ def test_what_does_not_fit_is_refused(tmp_path, planted, change, key):
     assert refused.value.key == key
 
 
+def test_the_beam_is_to_be_in_the_middle_of_what_a_crop_leaves(planted):
+    """A crop is how patterns are centred: PtyRAD flips before it crops."""
+    crop = [None, None, [3, 43], [None, 44]]
+    geometry = read_geometry(section("", planted[0], meas_crop=crop, meas_flipT=[1, 0, 0]))
+    assert geometry.middle == (23, 22)
+    beam = disk.Disk((23.0, 22.0), 12.0, 0.1, 0.0, 0.1, 1.0, 1.0)
+    assert table.off_middle(beam, geometry, (1, 0, 0)) == 0
+    assert table.off_middle(beam, geometry, (0, 0, 0)) == 1
+    assert table.off_middle(beam, geometry, (1, 0, 1)) == pytest.approx(np.hypot(1, 1))
+    assert read_geometry(section("", planted[0])).middle == (24, 24)
+
+
+def test_the_scan_step_has_the_scale_of_the_file(planted):
+    scaled = read_geometry(section("", planted[0], pos_scan_affine=[1.1, 0, 0, 0]))
+    assert scaled.step == pytest.approx(1.1 * planted[0].scan_step)
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
@@ -348,6 +365,17 @@ def test_the_guesses_are_written_into_the_file(tmp_path, capsys, form):
         assert "# The microscope, as its operator wrote it down" in tuned.read_text()
     assert main(["guess", str(params), "--write", str(tuned)]) == 2
     assert "already" in capsys.readouterr().err
+
+
+def test_what_was_found_before_stays_where_it_is(tmp_path, capsys):
+    """The written file describes a study of the same name, whose results may be there."""
+    params = demo.write(tmp_path)
+    options = ["guess", str(params), "--write", str(tmp_path / "tuned.yaml"), "--force"]
+    assert main(options) == 0
+    assert " -o " not in capsys.readouterr().err
+    (tmp_path / "demo.h5").touch()
+    assert main(options) == 0
+    assert "tuned.h5" in capsys.readouterr().err
 
 
 def test_the_picture_is_written(tmp_path, capsys):

@@ -143,6 +143,7 @@ def test_files_cut_off_are_refused(guess, tmp_path, params):
         ("meas_crop", [[0, 2]]),
         ("pos_scan_affine", [1, 0]),
         ("pos_scan_affine", "turned"),
+        ("pos_scan_affine", [0, 0, 1, 0]),
         ("meas_calibration", {"mode": "ruler", "value": 1}),
         ("meas_calibration", {"mode": "dx"}),
         ("meas_calibration", {"mode": "dx", "value": 0}),

@@ -77,6 +77,9 @@ def guess_command(args: argparse.Namespace) -> int:
         formats.print_text(formats.object_text(report_object(measured.report), args.format))
     if args.write is not None:
         _write_params(args.write, plan.source, measured.report)
+        # The study is called as before: what it has found with other values stays where it is.
+        apart = f" -o {shell_path(plan.results.with_name(f'{args.write.stem}.h5'))}" if plan.results.exists() else ""
+        formats.print_stderr(f"now: ptydask run {shell_path(args.write)}{apart}")
     if args.output is not None:
         from ptydask.analysis import guess_figure
 
@@ -98,7 +101,6 @@ def _write_params(path: Path, source: SourceFile, report: Report) -> None:
     flips = chosen[FLIPS].value if FLIPS in chosen else None
     text = guessed_text(source, values, flips if isinstance(flips, tuple) else None, lines)
     files.write_text(path, text, durable=False)
-    formats.print_stderr(f"now: ptydask run {shell_path(path)}")
 
 
 def report_object(report: Report) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class _Arranged:
         self.order = _read_order(init, len(array.shape))
         shape = tuple(array.shape[axis] for axis in self.order)
         slow, fast, pixels = *geometry.scan, geometry.pixels
-        (self.start, stop), (self.left, right) = _scan_crop(init, geometry.scan)
+        (self.start, stop), (self.left, right) = geometry.crop[:2]
         self.rows, self.columns, self.fast, self.pixels = stop - self.start, right - self.left, fast, pixels
         # What follows the scan's axes must be whole patterns, and the scan's first axis rows or single positions.
         split = next((axis for axis in range(len(shape)) if math.prod(shape[:axis]) == slow * fast), None)
@@ -163,21 +163,6 @@ def _read_order(init: Mapping[str, Any], axes: int) -> tuple[int, ...]:
         rule = f"must be the patterns' {axes} axes in another order"
         raise ConfigError(rule, key="init_params.meas_permute", value=order)
     return tuple(order)
-
-
-def _scan_crop(init: Mapping[str, Any], scan: tuple[int, int]) -> list[tuple[int, int]]:
-    """First and last-but-one of the scan's rows and columns that ``meas_crop`` leaves."""
-    crop = init.get("meas_crop") or [None] * 4
-    try:
-        slow, fast, _, _ = crop
-        ends = [(None, None) if part is None else tuple(part) for part in (slow, fast)]
-        bounds = [slice(first, last).indices(size) for (first, last), size in zip(ends, scan, strict=True)]
-    except (TypeError, ValueError):
-        rule = "must be four of null and [first, last]: scan rows and columns, detector rows and columns"
-        raise ConfigError(rule, key="init_params.meas_crop", value=crop) from None
-    if any(stop - start < 1 for start, stop, _ in bounds):
-        raise ConfigError("leaves nothing", key="init_params.meas_crop", value=crop)
-    return [(start, stop) for start, stop, _ in bounds]
 
 
 def _read(arranged: _Arranged, most_read: int, most_kept: int) -> PatternSample:

@@ -182,12 +182,12 @@ def unmirror(geometry: Geometry, rotation: float, disk: Disk | None) -> tuple[fl
 
 def off_middle(disk: Disk, geometry: Geometry, flips: tuple[int, int, int]) -> float:
     """Pixels from the middle one, ``Npix // 2``, to the disk's centre, were ``meas_flipT`` these ``flips``."""
-    middle, last = geometry.pixels // 2, geometry.pixels - 1
+    last = geometry.pixels - 1
     stored = disk.centre[::-1] if geometry.flips[2] else disk.centre
     moved = [
         last - at if own != new else at for at, own, new in zip(stored, geometry.flips[:2], flips[:2], strict=True)
     ]
-    return math.hypot(*(at - middle for at in moved))
+    return math.dist(moved[::-1] if flips[2] else moved, geometry.middle)
 
 
 def combine(flips: tuple[int, int, int], more: tuple[int, int, int], quarters: int = 0) -> tuple[int, int, int]:
@@ -202,8 +202,7 @@ def list_facts(sample: PatternSample, disk: Disk | None, geometry: Geometry) -> 
     """What a microscopist wants to know of a data set: the disk, the dose, how far positions overlap."""
     facts = []
     if disk is not None:
-        middle = geometry.pixels // 2
-        y, x = disk.centre[0] - middle, disk.centre[1] - middle
+        y, x = (at - middle for at, middle in zip(disk.centre, geometry.middle, strict=True))
         facts += [
             Guess("disk radius", disk.radius, disk.radius_deviation, DISK, "good", "", None, "pixel"),
             Guess("disk centre y", y, disk.radius_deviation, DISK, "good", "from the middle pixel", None, "pixel"),
