@@ -31,6 +31,7 @@ def announce(request: RunRequest, view: View) -> Prepared:
 
     Raises what :func:`ptydask.driver.prepare.prepare_run` raises. Nothing is started.
     """
+    _say_looking([request], view)
     prepared = prepare(request)
     _announce_prepared(prepared, view)
     return prepared
@@ -42,6 +43,7 @@ def announce_queue(requests: Sequence[RunRequest], view: View, *, independent: b
     Raises what :func:`announce` raises for the first file that breaks a rule, and ConfigError where two have the same
     results file; nothing is said then. Nothing is started.
     """
+    _say_looking(requests, view)
     queued = []
     for request in requests:
         file = config.read(request.config)
@@ -55,6 +57,12 @@ def announce_queue(requests: Sequence[RunRequest], view: View, *, independent: b
         view.plan(head)
         _announce_prepared(study.prepared, view)
     return tuple(queued)
+
+
+def _say_looking(requests: Sequence[RunRequest], view: View) -> None:
+    """That the time until anything else is said goes into guesses, where some are asked for."""
+    if requests[0].overrides.guess is not None and (line := plan_text.looking_line(len(requests))):
+        view.notice(line)
 
 
 def _announce_prepared(prepared: Prepared, view: View) -> None:

@@ -95,6 +95,8 @@ def test_a_mounted_detector_is_brought_back(tmp_path, planted, mounted):
     # The patterns by the guess, measured again: what the file would say then has the rotation guessed.
     again = guess_params(section(tmp_path / "data.h5", experiment, meas_flipT=list(flips))).report.chosen()
     assert again["meas_flipT"].value == flips
+    if sum(mounted) % 2:  # of the four flips that undo a mirror only the truth's leave the beam at the middle pixel
+        assert flips == mounted
     assert angle_between(again["rotation"].value, rotation) < 0.2
     if mounted == (0, 0, 0):
         assert angle_between(rotation, 30) < 3
@@ -126,6 +128,20 @@ def test_flips_are_combined_as_they_are_done(flips, more):
         combined = table.combine(flips, more, quarters)
         expected = np.rot90(patterns.flip(patterns.flip(image, flips), more), quarters)
         assert np.array_equal(patterns.flip(image, combined), expected)
+
+
+@pytest.mark.parametrize("pixels", [8, 9])
+@pytest.mark.parametrize("own", EVERY_FLIP)
+def test_flips_move_the_beam(own, pixels):
+    """How far it is from PtyRAD's middle pixel, told of the patterns as the file's own flips leave them."""
+    stored = np.zeros((pixels, pixels))
+    stored[3, 5] = 1
+    geometry = Geometry((8, 8), pixels, 0.04, 0.9, 0.4, 25.0, False, (1, 0, 0, 0), own, (0, 0, 0))
+    y, x = np.argwhere(patterns.flip(stored, own))[0]
+    beam = disk.Disk((float(y), float(x)), 2.0, 0.1, 0.0, 0.1, 1.0, 1.0)
+    for new in EVERY_FLIP:
+        moved = np.argwhere(patterns.flip(stored, new))[0]
+        assert table.off_middle(beam, geometry, new) == pytest.approx(np.hypot(*(moved - pixels // 2)))
 
 
 # --- the disk -----------------------------------------------------------------------------------------
@@ -260,6 +276,23 @@ def test_what_does_not_fit_is_refused(tmp_path, planted, change, key):
     assert refused.value.key == key
 
 
+def test_the_beam_is_to_be_in_the_middle_of_what_a_crop_leaves(planted):
+    """A crop is how patterns are centred: PtyRAD flips before it crops."""
+    crop = [None, None, [3, 43], [None, 44]]
+    geometry = read_geometry(section("", planted[0], meas_crop=crop, meas_flipT=[1, 0, 0]))
+    assert geometry.middle == (23, 22)
+    beam = disk.Disk((23.0, 22.0), 12.0, 0.1, 0.0, 0.1, 1.0, 1.0)
+    assert table.off_middle(beam, geometry, (1, 0, 0)) == 0
+    assert table.off_middle(beam, geometry, (0, 0, 0)) == 1
+    assert table.off_middle(beam, geometry, (1, 0, 1)) == pytest.approx(np.hypot(1, 1))
+    assert read_geometry(section("", planted[0])).middle == (24, 24)
+
+
+def test_the_scan_step_has_the_scale_of_the_file(planted):
+    scaled = read_geometry(section("", planted[0], pos_scan_affine=[1.1, 0, 0, 0]))
+    assert scaled.step == pytest.approx(1.1 * planted[0].scan_step)
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
@@ -330,11 +363,43 @@ def test_the_guesses_are_written_into_the_file(tmp_path, capsys, form):
     assert "already" in capsys.readouterr().err
 
 
+def test_what_was_found_before_stays_where_it_is(tmp_path, capsys):
+    """The written file describes a study of the same name, whose results may be there."""
+    params = demo.write(tmp_path)
+    options = ["guess", str(params), "--write", str(tmp_path / "tuned.yaml"), "--force"]
+    assert main(options) == 0
+    assert " -o " not in capsys.readouterr().err
+    (tmp_path / "demo.h5").touch()
+    assert main(options) == 0
+    assert "tuned.h5" in capsys.readouterr().err
+
+
 def test_the_picture_is_written(tmp_path, capsys):
     params = demo.write(tmp_path)
     picture = tmp_path / "guess.png"
     assert main(["guess", str(params), "-o", str(picture)]) == 0
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["-o", "guess.txt"], "picture"),
+        (["-o", "guess"], "picture"),
+        (["--write", "tuned.h5"], "YAML"),
+        (["--write", "tuned.json"], "YAML"),
+        (["--write", "same.png", "-o", "same.png"], "YAML"),
+        (["--write", "nowhere/tuned.yaml"], "nowhere"),
+    ],
+)
+def test_a_name_that_cannot_be_written_is_refused_first(tmp_path, capsys, monkeypatch, options, word):
+    """Before the patterns are looked at, which takes a while."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measuring, "guess_params", None)
+    assert main(["guess", "params.yaml", *options]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert word in err
 
 
 def test_other_files_are_refused(tmp_path, capsys):

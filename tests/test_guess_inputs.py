@@ -128,11 +128,18 @@ def test_files_cut_off_are_refused(guess, tmp_path, params):
         ("meas_permute", [0, 0, 1]),
         ("meas_permute", "yx"),
         ("meas_permute", [0, 1, 2, 3]),
+        ("meas_permute", ["0", "1", "2"]),
+        ("meas_permute", [0.0, 1.0, 2.0]),
+        ("meas_permute", [[0], 1, 2]),
+        ("meas_crop", [[0, 24, 2], None, None, None]),
+        ("meas_crop", [[0], None, None, None]),
+        ("meas_crop", [[0, "10"], None, None, None]),
         ("meas_crop", [[5, 2], None, None, None]),
         ("meas_crop", "middle"),
         ("meas_crop", [[0, 2]]),
         ("pos_scan_affine", [1, 0]),
         ("pos_scan_affine", "turned"),
+        ("pos_scan_affine", [0, 0, 1, 0]),
         ("meas_calibration", {"mode": "ruler", "value": 1}),
         ("meas_calibration", {"mode": "dx"}),
         ("meas_calibration", {"mode": "dx", "value": 0}),
@@ -140,6 +147,13 @@ def test_files_cut_off_are_refused(guess, tmp_path, params):
         ("meas_params", None),
         ("meas_params", "data.h5"),
         ("meas_params", {"path": None}),
+        ("meas_params", {"path": "data.h5", "key": 5}),
+        ("meas_params", {"path": "data.h5", "key": ["patterns"]}),
+        ("meas_params", {"path": "data.raw", "shape": 576}),
+        ("meas_params", {"path": "data.raw", "shape": [576, 48]}),
+        ("meas_params", {"path": "data.raw", "gap": "none"}),
+        ("meas_params", {"path": "data.raw", "offset": -1}),
+        ("meas_params", {"path": "data.zarr", "zarr_kwargs": "path"}),
         ("probe_illum_type", "xray"),
     ],
 )
@@ -178,6 +192,12 @@ def test_a_shifted_disk_is_told_of(guess, params):
 def test_a_disk_over_the_edge_is_told_of(guess, params):
     out = table_of(guess(np.where(np.arange(48) < 31, np.roll(params[1], 10, axis=2), 0)))
     assert "warning: the disk" in out
+
+
+@pytest.mark.parametrize(("shift", "told"), [((0, 0), False), ((1, 0), True), ((-1, -1), True)])
+def test_a_beam_beside_the_middle_pixel_is_told_of(guess, params, shift, told):
+    """By one pixel it costs a reconstruction most of its iterations."""
+    assert ("off the detector's middle" in guess(np.roll(params[1], shift, (1, 2)))[1]) is told
 
 
 def test_a_clipped_detector_is_told_of(guess, params):

@@ -20,6 +20,7 @@ from ptydask.driver.earlier_points import start_from
 from ptydask.driver.prepare import RunRequest, complete_plan
 from ptydask.driver.stages import plan_stages
 from ptydask.driver.succession import prepare_after
+from ptydask.errors import ConfigError
 from ptydask.guess import measuring, points, report, table
 from ptydask.model import Point
 from ptydask.store import Store, reader
@@ -146,6 +147,25 @@ def test_flips_that_the_file_has_not_take_the_turn_with_them():
 def test_a_slight_turn_beyond_its_range_leaves_the_aberrations():
     chosen = {"rotation": one("rotation", 5.0, own=0.0), "C10": one("C10", 200.0)}
     assert points.use_guesses(chosen, SPACE, {}).point.params == {"C10": 200.0}
+
+
+@pytest.mark.parametrize(
+    ("ends", "guessed", "tried", "narrowed"),
+    [
+        ((0, 360), -30.0, 330.0, (326, 334)),
+        ((170, 190), -176.0, 184.0, (180, 188)),
+        ((-270, -90), 100.0, -260.0, (-264, -256)),
+        ((-180, 180), 179.0, 179.0, (-180, 180)),  # the other end is as near
+        ((0, 360), -1.0, 359.0, (0, 360)),
+        ((-90, 90), 88.0, 88.0, (84, 90)),
+    ],
+)
+def test_a_turn_is_the_same_by_360_degree_more(ends, guessed, tried, narrowed):
+    space = {"rotation": FloatRange(*ends, 1.0), "C10": FloatRange(-300, 300, 10.0)}
+    chosen = {"rotation": one("rotation", guessed, 1.0, own=0.0), "C10": one("C10", 200.0)}
+    used = points.use_guesses(chosen, space, {}, narrow=["rotation"])
+    assert used.point.params == {"rotation": tried, "C10": 200.0}
+    assert used.space["rotation"] == FloatRange(*narrowed, 1.0)
 
 
 def test_a_narrowed_range_keeps_what_a_person_asks_for():
@@ -331,6 +351,24 @@ def test_what_is_guessed_is_said_beforehand(quick, command, capsys):
     assert main([*command, str(quick), "--engine", "toy", "--guess", "ranges"]) == 0
     assert "guess: conv_angle = 24.5" in capsys.readouterr().err
     assert not (quick.parent / "demo.h5").exists()
+
+
+@pytest.mark.parametrize("command", [["validate"], ["run", "--dry-run", "--workers", "1", "--cluster", "local"]])
+def test_what_takes_time_is_said_before_it_is_done(quick, command, capsys, monkeypatch):
+    def guess_params(*_, **__):
+        assert "looking at the patterns" in capsys.readouterr().err
+        raise ConfigError("seen")
+
+    monkeypatch.setattr(measuring, "has_parallax", lambda: True)
+    monkeypatch.setattr(measuring, "guess_params", guess_params)
+    assert main([*command, str(quick), "--engine", "toy", "--guess"]) == 2
+    assert "seen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "validate"])
+def test_a_file_after_the_option_is_not_its_own(command, capsys):
+    assert main([command, "--guess", "params.yaml"]) == 2
+    assert "before --guess" in capsys.readouterr().err
 
 
 def test_a_sweep_has_no_patterns(tmp_path, capsys, monkeypatch):

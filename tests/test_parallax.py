@@ -54,6 +54,11 @@ def test_a_clear_fit_is_good():
     assert chosen["C10"].file_value == -200
 
 
+@pytest.mark.parametrize(("worse", "word"), [({"C10": 20.0}, "scan step"), ({"elsewhere": 0.8}, "80%")])
+def test_why_nothing_is_told(worse, word):
+    assert word in judge(replace(FIT, **worse))["C10"].why
+
+
 @pytest.mark.parametrize(
     "worse",
     [

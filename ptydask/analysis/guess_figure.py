@@ -60,7 +60,7 @@ def _draw_pattern(axes: Any, key: Any, measured: Measured) -> None:
         mrad = "" if angle is None else f" ({disk.radius * angle:.1f} mrad)"
         title = f"Mean pattern: disk of {disk.radius:.1f} pixels{mrad}"
     _dress(axes, title, "detector pixel")
-    unit = "electrons" if measured.sample.counted else "the file's unit"
+    unit = "counts" if measured.sample.counted else "the file's unit"
     bar = _add_bar(key, shown, f"mean of a pixel, {unit}")
     bar.set_ticks([0, *(float(f"{mean.max() * share:.1g}") for share in (0.05, 0.25, 0.8))])
 

@@ -50,14 +50,23 @@ def guess_command(args: argparse.Namespace) -> int:
     require("scipy", "guesses need", "guess")
     from ptydask.analysis.export import place
     from ptydask.guess.measuring import guess_params, has_parallax
+    from ptydask.progress.plan_text import looking_line
 
     for path in (args.write, args.output):
         if path is not None:
             place.check_output_path(path, replace=args.force)
+    if args.write is not None and args.write.suffix.lower() not in (".yaml", ".yml"):
+        raise UsageError(f"--write {args.write}: the params file is written as YAML; give a name that ends in .yaml")
+    if args.output is not None:
+        from ptydask.analysis import figures
+
+        figures.check_suffix(args.output)
     plan = config.load(args.file)
     if "init_params" not in plan.config:
         raise UsageError(f"{args.file}: guesses are for PtyRAD's params files")
     parallax = not args.no_parallax and has_parallax()
+    if parallax:
+        formats.print_stderr(looking_line(1))
     with naming_file(plan):
         measured = guess_params(plan.config["init_params"], parallax=parallax)
     if not parallax and not args.no_parallax:
@@ -68,8 +77,11 @@ def guess_command(args: argparse.Namespace) -> int:
         formats.print_text(formats.object_text(report_object(measured.report), args.format))
     if args.write is not None:
         _write_params(args.write, plan.source, measured.report)
+        # The study is called as before: what it has found with other values stays where it is.
+        apart = f" -o {shell_path(plan.results.with_name(f'{args.write.stem}.h5'))}" if plan.results.exists() else ""
+        formats.print_stderr(f"now: ptydask run {shell_path(args.write)}{apart}")
     if args.output is not None:
-        from ptydask.analysis import figures, guess_figure
+        from ptydask.analysis import guess_figure
 
         figures.save(guess_figure.draw(measured), args.output)
     return 0
@@ -89,7 +101,6 @@ def _write_params(path: Path, source: SourceFile, report: Report) -> None:
     flips = chosen[FLIPS].value if FLIPS in chosen else None
     text = guessed_text(source, values, flips if isinstance(flips, tuple) else None, lines)
     files.write_text(path, text, durable=False)
-    formats.print_stderr(f"now: ptydask run {shell_path(path)}")
 
 
 def report_object(report: Report) -> dict[str, Any]:

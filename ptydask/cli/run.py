@@ -193,7 +193,8 @@ def _add_config_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         "--guess",
         nargs="?",
         const="point",
-        choices=("point", "ranges"),
+        type=_guess_choice,
+        metavar="ranges",
         help="try first what ptydask guess tells by the patterns; ranges: and look near it alone",
     )
     parser.add_argument(
@@ -201,6 +202,13 @@ def _add_config_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         choices=("recommended", "none"),
         help="recommended: tune in stages, from cheap looks to the whole scan; none: without the file's stages",
     )
+
+
+def _guess_choice(text: str) -> str:
+    """``point`` or ``ranges``: what follows ``--guess`` is its own, a file as well."""
+    if text in ("point", "ranges"):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is neither point nor ranges; a file comes before --guess")
 
 
 # --- what is asked for, and how it ended ---------------------------------------------------------------
@@ -275,10 +283,12 @@ def validate_command(args: argparse.Namespace) -> int:
     from ptydask.driver.earlier_points import start_from
     from ptydask.driver.prepare import complete_plan
     from ptydask.driver.stages import plan_stages
-    from ptydask.progress.plan_text import plan_lines
+    from ptydask.progress.plan_text import looking_line, plan_lines
     from ptydask.progress.stages_text import stages_lines
 
     overrides, earlier, lines = _make_overrides(args), read_studies(args.earlier), []
+    if args.guess is not None and (looking := looking_line(1)):
+        formats.print_stderr(looking)
     planned = plan_stages(args.config, overrides, earlier)
     plans = [stage.plan for stage in planned] or [start_from(complete_plan(args.config, overrides), earlier)]
     if planned:

@@ -87,7 +87,7 @@ def read_study(path: Path, name: str = "") -> EarlierStudy:
     Raises UnusableResults, in one line, where it cannot be read or has no trial that is the best.
     """
     name = name or path.name
-    if not path.absolute().name:
+    if path.is_dir():
         raise UnusableResults(f"--from: {path}: is a folder, not a results file")
     recorded, metric = 0, ""
     try:

@@ -25,7 +25,7 @@ class Geometry:
     """Of a pattern along either direction, in the file."""
     wavelength: float
     step: float
-    """From one scan position to the next."""
+    """From one scan position to the next, with the scale of the scan affine."""
     pixel_size: float | None
     """``dx``; None where the calibration is fitted to the data."""
     convergence: float | None
@@ -38,6 +38,16 @@ class Geometry:
     """``meas_flipT``: up-down, left-right, then transposed."""
     scan_flips: tuple[int, int, int]
     """``pos_scan_flipT``."""
+    crop: tuple[tuple[int, int], ...] = ()
+    """``meas_crop``: of scan rows and columns, detector rows and columns the first, and that behind the last."""
+
+    @property
+    def middle(self) -> tuple[int, int]:
+        """The pixel (y, x) of patterns as they are in the file where the beam is to be: PtyRAD's ``Npix // 2``."""
+        if not self.crop:
+            return self.pixels // 2, self.pixels // 2
+        y, x = (first + (last - first) // 2 for first, last in self.crop[2:])
+        return y, x
 
     @property
     def pixel_angle(self) -> float | None:
@@ -56,18 +66,21 @@ def read_geometry(init: Mapping[str, Any]) -> Geometry:
         rule = "guesses are for electrons"
         raise ConfigError(rule, key="init_params.probe_illum_type", value="xray")
     angle = init.get("probe_conv_angle")
-    mode = _read_calibration(init)
+    mode, affine = _read_calibration(init), _read_affine(init)
+    scan = _read_count(init, "pos_N_scan_slow"), _read_count(init, "pos_N_scan_fast")
+    pixels = _read_count(init, "meas_Npix")
     return Geometry(
-        scan=(_read_count(init, "pos_N_scan_slow"), _read_count(init, "pos_N_scan_fast")),
-        pixels=_read_count(init, "meas_Npix"),
+        scan=scan,
+        pixels=pixels,
         wavelength=tunables.wavelength(_read_number(init, "probe_kv")),
-        step=_read_number(init, "pos_scan_step_size"),
+        step=_read_number(init, "pos_scan_step_size") * affine[0],
         pixel_size=tunables.pixel_size(init),
         convergence=None if angle is None else _read_number(init, "probe_conv_angle"),
         calibrated_by_disk=mode in _BY_DISK,
-        affine=_read_affine(init),
+        affine=affine,
         flips=_read_flips(init, "meas_flipT"),
         scan_flips=_read_flips(init, "pos_scan_flipT"),
+        crop=_read_crop(init, (*scan, pixels, pixels)),
     )
 
 
@@ -104,7 +117,22 @@ def _read_affine(init: Mapping[str, Any]) -> tuple[float, float, float, float]:
             "must be four numbers: scale, asymmetry, rotation, shear", key="init_params.pos_scan_affine", value=affine
         )
     scale, asymmetry, rotation, shear = map(float, affine)
+    if not 0 < scale < math.inf:
+        raise ConfigError("its scale must be a number above 0", key="init_params.pos_scan_affine", value=affine)
     return scale, asymmetry, rotation, shear
+
+
+def _read_crop(init: Mapping[str, Any], sizes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    crop = init.get("meas_crop") or [None] * 4
+    try:
+        ends = [(None, None) if part is None else tuple(part) for part in crop]
+        bounds = [slice(first, last).indices(size)[:2] for (first, last), size in zip(ends, sizes, strict=True)]
+    except (TypeError, ValueError):
+        rule = "must be four of null and [first, last]: scan rows and columns, detector rows and columns"
+        raise ConfigError(rule, key="init_params.meas_crop", value=crop) from None
+    if any(last - first < 1 for first, last in bounds):
+        raise ConfigError("leaves nothing", key="init_params.meas_crop", value=crop)
+    return tuple(bounds)
 
 
 def _read_flips(init: Mapping[str, Any], key: str) -> tuple[int, int, int]:

@@ -47,7 +47,7 @@ def guess_params(init: Mapping[str, Any], *, parallax: bool = False) -> Measured
     turn = mass.measure_rotation(sample.mass, sample.dark if sample.dark.any() else None)
     guesses = [
         *table.guess_by_disk(measured, geometry),
-        *table.guess_by_mass(turn, geometry, dark_tells=table.tells_twin(sample.dark, sample.total)),
+        *table.guess_by_mass(turn, geometry, measured, dark_tells=table.tells_twin(sample.dark, sample.total)),
     ]
     fit = None
     if parallax:

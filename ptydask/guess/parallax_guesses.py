@@ -57,7 +57,7 @@ def guess_by_parallax(
         step=geometry.step,
     )
     fit = measure_parallax(scan)
-    guesses = judge_parallax(fit, geometry, aberrations, scan.convergence, thickness)
+    guesses = judge_parallax(fit, geometry, aberrations, scan.convergence, thickness, disk)
     return guesses, None if fit is None else choose_twin(fit, geometry, aberrations, thickness)
 
 
@@ -97,11 +97,13 @@ def judge_parallax(
     aberrations: Mapping[str, Any],
     convergence: float,
     thickness: float = 0.0,
+    disk: Disk | None = None,
 ) -> list[Guess]:
     """What a fit says of the params file's parameters, and how far to trust it.
 
-    ``convergence`` in mrad. ``thickness`` in angstrom: of the slices that the file gives the specimen, for C10 is that
-    at its entrance, and the images are moved by that of its middle, or of another plane where it scatters strongly.
+    ``disk`` tells which flips leave the beam in the middle. ``convergence`` in mrad. ``thickness`` in angstrom: of the
+    slices that the file gives the specimen, for C10 is that at its entrance, and the images are moved by that of its
+    middle, or of another plane where it scatters strongly.
     """
     refusal = _why_refused(fit, geometry, convergence)
     if refusal or fit is None:
@@ -129,7 +131,7 @@ def judge_parallax(
         defocus.append("in the specimen's middle, if it is thick")
     rotation, flips = fit.rotation, geometry.flips
     if fit.mirrored:
-        rotation, flips = unmirror(geometry.flips, fit.rotation)
+        rotation, flips = unmirror(geometry, fit.rotation, disk)
     # A quarter turn of the axes reverses the sign of a twofold aberration.
     sign = -1.0 if round((rotation - fit.rotation) / 90) % 2 else 1.0
     blank = {guess.parameter: guess for guess in _refuse("", geometry, aberrations)}
@@ -165,8 +167,13 @@ def _why_refused(fit: ParallaxFit | None, geometry: Geometry, convergence: float
     if fit is None:
         return "needs 12 x 12 positions and a bright-field disk of 3 pixels' radius"
     shift = abs(fit.C10) * convergence * 1e-3
-    if shift < geometry.step or fit.elsewhere > LEAST_CONTRAST:
-        return f"in focus, or nearly: images of the disk's edge are moved by {shift:.1f} angstrom, or by nothing sure"
+    if shift < geometry.step:
+        return (
+            f"in focus, or nearly: images of the disk's edge are moved by {shift:.1f} angstrom, less than a scan step"
+        )
+    if fit.elsewhere > LEAST_CONTRAST:
+        rest = "in focus, strongly astigmatic, or of too few electrons"
+        return f"at another turn the sum is {fit.elsewhere:.0%} as sharp: {rest}"
     if fit.mirrored_otherwise > 0.85:
         return "mirrored or not, the sum is as sharp"
     if fit.rotation_deviation > ROUGH:

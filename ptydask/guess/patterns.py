@@ -70,8 +70,7 @@ def read_patterns(
     if not isinstance(params, Mapping) or not isinstance(params.get("path"), str):
         raise ConfigError("must be a mapping such as {path: FILE, key: DATASET}", key=_PARAMS, value=params)
     path = Path(params["path"])
-    if params.get("selection") is not None:
-        raise DataError("patterns with a selection cannot be guessed from", key="init_params.meas_params.selection")
+    _check_params(params)
     expected = (math.prod(geometry.scan), geometry.pixels, geometry.pixels)
     try:
         with opened_array(path, params, expected) as array:
@@ -84,6 +83,25 @@ def read_patterns(
         raise DataError(f"cannot be read: {one_line(str(error))}", key=_PATH, value=str(path)) from None
 
 
+def _check_params(params: Mapping[str, Any]) -> None:
+    if params.get("selection") is not None:
+        raise DataError("patterns with a selection cannot be guessed from", key=f"{_PARAMS}.selection")
+    for name, rule, holds in (
+        ("key", "must be the name of a dataset", lambda value: isinstance(value, str)),
+        ("zarr_kwargs", "must be a mapping", lambda value: isinstance(value, Mapping)),
+        ("shape", "must be three whole numbers: patterns, rows, columns", _is_shape),
+        ("gap", "must be a whole number of bytes", lambda value: isinstance(value, int) and value >= 0),
+        ("offset", "must be a whole number of bytes", lambda value: isinstance(value, int) and value >= 0),
+    ):
+        value = params.get(name)
+        if value is not None and not holds(value):
+            raise ConfigError(rule, key=f"{_PARAMS}.{name}", value=value)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(n, int) and n > 0 for n in value)
+
+
 class _Arranged:
     """The stored array by scan rows, as PtyRAD arranges it."""
 
@@ -92,7 +110,7 @@ class _Arranged:
         self.order = _read_order(init, len(array.shape))
         shape = tuple(array.shape[axis] for axis in self.order)
         slow, fast, pixels = *geometry.scan, geometry.pixels
-        (self.start, stop), (self.left, right) = _scan_crop(init, geometry.scan)
+        (self.start, stop), (self.left, right) = geometry.crop[:2]
         self.rows, self.columns, self.fast, self.pixels = stop - self.start, right - self.left, fast, pixels
         # What follows the scan's axes must be whole patterns, and the scan's first axis rows or single positions.
         split = next((axis for axis in range(len(shape)) if math.prod(shape[:axis]) == slow * fast), None)
@@ -140,24 +158,11 @@ def flip(patterns: NDArray[Any], flips: tuple[int, int, int]) -> NDArray[Any]:
 
 def _read_order(init: Mapping[str, Any], axes: int) -> tuple[int, ...]:
     order = init.get("meas_permute") or tuple(range(axes))
-    if not isinstance(order, list | tuple) or sorted(map(str, order)) != sorted(map(str, range(axes))):
+    whole = isinstance(order, list | tuple) and all(isinstance(axis, int) for axis in order)
+    if not whole or sorted(order) != list(range(axes)):
         rule = f"must be the patterns' {axes} axes in another order"
         raise ConfigError(rule, key="init_params.meas_permute", value=order)
     return tuple(order)
-
-
-def _scan_crop(init: Mapping[str, Any], scan: tuple[int, int]) -> list[tuple[int, int]]:
-    """First and last-but-one of the scan's rows and columns that ``meas_crop`` leaves."""
-    crop = init.get("meas_crop") or [None] * 4
-    try:
-        slow, fast, _, _ = crop
-        bounds = [slice(*(part or (None, None))).indices(size) for part, size in zip((slow, fast), scan, strict=True)]
-    except (TypeError, ValueError):
-        rule = "must be four of null and [first, last]: scan rows and columns, detector rows and columns"
-        raise ConfigError(rule, key="init_params.meas_crop", value=crop) from None
-    if any(stop - start < 1 for start, stop, _ in bounds):
-        raise ConfigError("leaves nothing", key="init_params.meas_crop", value=crop)
-    return [(start, stop) for start, stop, _ in bounds]
 
 
 def _read(arranged: _Arranged, most_read: int, most_kept: int) -> PatternSample:

@@ -10,7 +10,7 @@ from typing import Any
 from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.guess.mass import wrap
 from ptydask.guess.report import TOGETHER
-from ptydask.guess.table import FLIPS, Guess
+from ptydask.guess.table import FLIPS, Guess, Value
 from ptydask.model import GUESSED, Point, Scalar
 from ptydask.space import ranges
 
@@ -50,22 +50,25 @@ def use_guesses(
     params: dict[str, Scalar] = {}
     narrowed, notices, untuned = dict(space), list[str](), list[str]()
     reason = _why_apart(chosen, space)
-    for name, guess in chosen.items():
-        dist, value = space.get(name), guess.value
+    for name, own in chosen.items():
         if name in known:
             continue
+        dist = space.get(name)
+        value = _turn_into(dist, own.value) if name == "rotation" else own.value
+        guess = replace(own, value=value)
         text = f"guess: {name} = {_text(guess)} by {guess.method} ({guess.trust})"
         if not isinstance(dist, FloatRange | IntRange) or not isinstance(value, float):
             if not guess.agrees:
-                own = "nothing" if guess.file_value is None else _plain(guess.file_value)
-                untuned.append(f"{text}, the file says {own} and does not tune it")
+                says = "nothing" if guess.file_value is None else _plain(guess.file_value)
+                untuned.append(f"{text}, the file says {says} and does not tune it")
         elif not dist.low <= value <= dist.high:
             notices.append(f"{text} is beyond its range of {ranges.describe(dist)}")
         elif reason and name in TOGETHER:
             notices.append(f"{text} is not tried: it goes with {reason}")
         else:
             params[name] = ranges.nearest_value(dist, value)
-            if name in narrow and guess.trust == "good" and guess.deviation is not None:
+            round_about = name == "rotation" and _goes_round(dist, value, _DEVIATIONS * (guess.deviation or 0.0))
+            if name in narrow and guess.trust == "good" and guess.deviation is not None and not round_about:
                 wanted = [point.params[name] for point in kept if name in point.params]
                 narrowed[name] = narrow_range(dist, value, guess.deviation, filter(ranges.is_number, wanted))
             went = "" if narrowed[name] == dist else f"; its range is now {ranges.describe(narrowed[name])}"
@@ -84,9 +87,23 @@ def _why_apart(chosen: Mapping[str, Guess], space: Mapping[str, Distribution]) -
     if rotation is None or not isinstance(rotation.value, float):
         return ""
     dist, own = space.get("rotation"), rotation.file_value
-    tried = isinstance(dist, FloatRange | IntRange) and dist.low <= rotation.value <= dist.high
+    angle = _turn_into(dist, rotation.value)
+    tried = isinstance(dist, FloatRange | IntRange) and isinstance(angle, float) and ranges.spans(dist, angle)
     far = isinstance(own, float | int) and abs(wrap(rotation.value - own)) > 90
     return f"a rotation of {_plain(rotation.value)}" if far and not tried else ""
+
+
+def _turn_into(dist: Distribution | None, angle: Value) -> Value:
+    """The same turn as an angle in the range, where that has one: -30 is 330 of a range from 0 to 360."""
+    if not isinstance(dist, FloatRange | IntRange) or not isinstance(angle, float):
+        return angle
+    return next((same for same in (angle, angle + 360, angle - 360) if ranges.spans(dist, same)), angle)
+
+
+def _goes_round(dist: FloatRange | IntRange, angle: float, reach: float) -> bool:
+    """Whether what lies within ``reach`` of the angle goes on at the other end of the range: 179 of -180 to 180."""
+    ends = any(ranges.spans(dist, angle + side * (reach - 360)) for side in (1, -1))
+    return ends and not (ranges.spans(dist, angle + reach) and ranges.spans(dist, angle - reach))
 
 
 def narrow_range(

@@ -17,7 +17,7 @@ from ptydask.guess.disk import Disk
 from ptydask.guess.geometry import Geometry
 from ptydask.guess.mass import wrap
 from ptydask.guess.patterns import PatternSample, find_bright, flip
-from ptydask.guess.table import ABERRATIONS, FLIPS, Guess, Value
+from ptydask.guess.table import ABERRATIONS, FLIPS, Guess, Value, off_middle
 
 TOGETHER = ("rotation", FLIPS, *ABERRATIONS)
 _CLOSE = 3.0
@@ -25,6 +25,8 @@ _CLOSE = 3.0
 _AT_LEAST = 0.5
 """... and the least that one is taken as, in degree."""
 
+_OFF_MIDDLE = 0.75
+"""Pixels: more than those of a disk in the middle between four pixels, less than those of a flip too many."""
 _HOT, _FEW = 5.0, 0.001
 """A pixel so many times as bright as the disk is hot, if no more than this share of all are."""
 
@@ -190,10 +192,11 @@ def list_warnings(
 ) -> tuple[str, ...]:
     """What a microscopist would say who looks at the patterns and at the table."""
     chosen = Report(tuple(guesses), ()).chosen()
-    warnings = list(_disk_warnings(disk, sample, geometry))
+    flips = chosen.get(FLIPS)
+    mounted = flips.value if flips is not None and isinstance(flips.value, tuple) else geometry.flips
+    warnings = list(_disk_warnings(disk, sample, geometry, mounted))
     if "rotation" in chosen and chosen["rotation"].opposite is not None:
         warnings.append("rotation: the turn opposite, by 180 degree, with C10 of the other sign, fits as well")
-    flips = chosen.get(FLIPS)
     if flips and flips.value != flips.file_value:
         warnings.append(f"{FLIPS}: the detector is mirrored to the scan; with {_text(flips.value)} it is not")
     for guess in guesses:
@@ -205,13 +208,14 @@ def list_warnings(
     return tuple(dict.fromkeys(warnings))
 
 
-def _disk_warnings(disk: Disk | None, sample: PatternSample, geometry: Geometry) -> Iterable[str]:
+def _disk_warnings(
+    disk: Disk | None, sample: PatternSample, geometry: Geometry, flips: tuple[int, int, int]
+) -> Iterable[str]:
     if disk is None:
         yield "the disk is clipped by the detector, or there is none: neither conv_angle nor dx can be told by it"
         return
-    middle, pixels = geometry.pixels // 2, geometry.pixels
-    off = math.hypot(disk.centre[0] - middle, disk.centre[1] - middle)
-    if off > max(1.0, 0.05 * disk.radius):
+    pixels, off = geometry.pixels, off_middle(disk, geometry, flips)
+    if off > _OFF_MIDDLE:
         yield f"the disk is {off:.1f} pixels off the detector's middle: centre the patterns before a reconstruction"
     if disk.ellipticity > max(0.02, 3 * disk.ellipticity_deviation):
         yield f"the disk is {disk.ellipticity:.1%} longer than wide: distortions of the projector, or a specimen's tilt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -32,6 +33,8 @@ _COARSE = 2.0
 the band that the probe lets through is folded back."""
 _FOLDED = 1.0
 """Degree by which what is folded back may turn all parts of the field alike."""
+_OFF = 0.5
+"""Pixels by which the disk is off the middle and counts as in it: flips take it by one."""
 _SURE, _ROUGH = 2.0, 4.0
 """Deviation of a turn in degree up to which it is good, and fair."""
 
@@ -104,10 +107,13 @@ def tells_twin(dark: NDArray[np.float64], total: NDArray[np.float64]) -> bool:
     return share > 0 and (share <= _MUCH or float(dark.std() / dark.mean()) >= _EVEN)
 
 
-def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: bool = True) -> list[Guess]:
+def guess_by_mass(
+    turn: MassRotation | None, geometry: Geometry, disk: Disk | None = None, *, dark_tells: bool = True
+) -> list[Guess]:
     """Rotation and flips of the detector against the scan, from the centres of mass.
 
-    ``dark_tells`` is what :func:`tells_twin` has of the dark field.
+    ``disk`` tells which flips leave the beam in the middle, ``dark_tells`` is what :func:`tells_twin` has of the dark
+    field.
     """
     own = geometry.affine[2]
     blank = Guess("rotation", None, None, MASS, "none", "", own, "degree")
@@ -127,7 +133,7 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: 
     angle, new = turn.rotation, geometry.flips
     reasons = []
     if turn.mirrored:
-        angle, new = unmirror(geometry.flips, turn.rotation)
+        angle, new = unmirror(geometry, turn.rotation, disk)
     told = dark_tells and turn.twin >= _LIKE
     if turn.twin < _TWIN:
         angle = min((angle, wrap(angle + 180)), key=lambda other: abs(wrap(other - own)))
@@ -156,16 +162,32 @@ def guess_by_mass(turn: MassRotation | None, geometry: Geometry, *, dark_tells: 
     ]
 
 
-def unmirror(flips: tuple[int, int, int], rotation: float) -> tuple[float, tuple[int, int, int]]:
-    """The rotation and the ``meas_flipT`` of a mirrored detector: of the four that undo it, that of least rotation.
+def unmirror(geometry: Geometry, rotation: float, disk: Disk | None) -> tuple[float, tuple[int, int, int]]:
+    """The rotation and the ``meas_flipT`` of a mirrored detector, ``rotation`` being that of the transposed patterns.
 
-    ``rotation`` is what the patterns have transposed after ``flips``.
+    Of the four that undo it, those that leave the disk nearest to the middle pixel, and of these that of least
+    rotation. Of an even number of pixels a flip takes the middle pixel, ``Npix // 2``, to the one beside it, and for
+    PtyRAD the beam is at the middle one: a reconstruction is far behind that has to find a shift by a pixel first.
     """
     options = []
     for quarter in range(4):
         # Patterns turned by a quarter after the transposition: a field (y, x) becomes (-x, y), its angle 90 more.
-        options.append((wrap(rotation + 90 * quarter), combine(flips, (0, 0, 1), quarter)))
-    return min(options, key=lambda option: (abs(option[0]), option[1]))
+        flips = combine(geometry.flips, (0, 0, 1), quarter)
+        off = 0.0 if disk is None else off_middle(disk, geometry, flips)
+        options.append((off, wrap(rotation + 90 * quarter), flips))
+    near = min(off for off, _, _ in options) + _OFF
+    _, angle, flips = min((one for one in options if one[0] < near), key=lambda one: (abs(one[1]), one[2]))
+    return angle, flips
+
+
+def off_middle(disk: Disk, geometry: Geometry, flips: tuple[int, int, int]) -> float:
+    """Pixels from the middle one, ``Npix // 2``, to the disk's centre, were ``meas_flipT`` these ``flips``."""
+    last = geometry.pixels - 1
+    stored = disk.centre[::-1] if geometry.flips[2] else disk.centre
+    moved = [
+        last - at if own != new else at for at, own, new in zip(stored, geometry.flips[:2], flips[:2], strict=True)
+    ]
+    return math.dist(moved[::-1] if flips[2] else moved, geometry.middle)
 
 
 def combine(flips: tuple[int, int, int], more: tuple[int, int, int], quarters: int = 0) -> tuple[int, int, int]:
@@ -180,8 +202,7 @@ def list_facts(sample: PatternSample, disk: Disk | None, geometry: Geometry) -> 
     """What a microscopist wants to know of a data set: the disk, the dose, how far positions overlap."""
     facts = []
     if disk is not None:
-        middle = geometry.pixels // 2
-        y, x = disk.centre[0] - middle, disk.centre[1] - middle
+        y, x = (at - middle for at, middle in zip(disk.centre, geometry.middle, strict=True))
         facts += [
             Guess("disk radius", disk.radius, disk.radius_deviation, DISK, "good", "", None, "pixel"),
             Guess("disk centre y", y, disk.radius_deviation, DISK, "good", "from the middle pixel", None, "pixel"),
@@ -189,9 +210,9 @@ def list_facts(sample: PatternSample, disk: Disk | None, geometry: Geometry) -> 
             Guess("ellipticity", disk.ellipticity, disk.ellipticity_deviation, DISK, "good", "", None),
         ]
     counts = float(sample.total.mean())
-    trust: Trust = "good" if sample.counted else "none"
-    why = "" if sample.counted else "values are no whole numbers: the detector's gain is not known"
-    unit = "electron" if sample.counted else "unit"
+    trust: Trust = "fair" if sample.counted else "none"
+    why = "if a count is an electron" if sample.counted else "no whole numbers: the detector's gain is not known"
+    unit = "count" if sample.counted else "unit"
     dose = counts / geometry.step**2
     facts += [
         Guess("sum of a pattern", counts, None, COUNTS, "good", "", None, unit),

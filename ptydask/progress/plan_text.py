@@ -8,7 +8,7 @@ from pathlib import Path
 from ptydask.distributions import Distribution, IntRange
 from ptydask.driver.cost import RunCost
 from ptydask.driver.settlement import gain_text
-from ptydask.errors import redact
+from ptydask.errors import redact, require
 from ptydask.formatting import counted, params_text, printable_text, shorten_text, size_text, value_text, work_text
 from ptydask.model import NEAR_VALUES, OWN_VALUES, TRIED, Budget, Point, Scalar, StudyPlan
 from ptydask.sampling import startup_trials
@@ -143,6 +143,20 @@ def _source_text(plan: StudyPlan) -> str:
     """The file that was given, and the one that it names, where it is one of ptydask's own."""
     own = plan.own_file
     return str(plan.source.path) if own is None else f"{own.path} (params: {plan.source.path})"
+
+
+def looking_line(count: int) -> str:
+    """What parallax does with the patterns of so many data sets before anything else is said, and how long it takes.
+
+    Empty without parallax, as the rest takes a second or two. Raises MissingDependency where guesses cannot be made.
+    """
+    require("scipy", "--guess needs", "guess")
+    from ptydask.guess.measuring import has_parallax
+
+    if not has_parallax():
+        return ""
+    each = f" for each of {count} data sets" if count > 1 else ""
+    return f"guess: looking at the patterns, which takes ten seconds to a minute{each}"
 
 
 def labelled_line(label: str, text: str) -> str:

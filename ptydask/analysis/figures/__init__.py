@@ -91,13 +91,7 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 200) -> None:
     from ptydask.store import files
 
     path = Path(path)
-    suffix = path.suffix.lower().removeprefix(".")
-    suffixes = figure.canvas.get_supported_filetypes()
-    if suffix not in suffixes:
-        raise UsageError(
-            f"{path}: no picture is written as {path.suffix or 'a file without a suffix'!r}; "
-            f"{nearest_hint(suffix, suffixes) or 'png, svg, pdf and tif are'}"
-        )
+    suffix = check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     out = io.BytesIO()
     with style.style_context():
@@ -105,6 +99,23 @@ def save(figure: Figure, path: Path | str, *, dpi: float = 200) -> None:
         quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if suffix == "png" else {}
         figure.savefig(out, format=suffix, dpi=dpi, metadata=_METADATA.get(suffix), **quick)
     files.write_bytes(path, out.getvalue(), durable=False)
+
+
+def check_suffix(path: Path) -> str:
+    """The kind of picture that a file's name asks for: ``png``.
+
+    Raises UsageError for one that Matplotlib does not write, MissingDependency without Matplotlib.
+    """
+    need_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    suffix, suffixes = path.suffix.lower().removeprefix("."), FigureCanvasBase.get_supported_filetypes()
+    if suffix not in suffixes:
+        raise UsageError(
+            f"{path}: no picture is written as {path.suffix or 'a file without a suffix'!r}; "
+            f"{nearest_hint(suffix, suffixes) or 'png, svg, pdf and tif are'}"
+        )
+    return suffix
 
 
 def svg(figure: Figure, *, prefix: str = "") -> str:
