@@ -12,7 +12,7 @@ from ptydask import demo
 from ptydask.cli import main
 from ptydask.demo.microscope import Experiment, simulate_patterns
 from ptydask.errors import ConfigError, DataError
-from ptydask.guess import disk, mass, patterns, table
+from ptydask.guess import disk, mass, measuring, patterns, table
 from ptydask.guess.geometry import Geometry, read_geometry
 from ptydask.guess.measuring import guess_params
 
