@@ -370,8 +370,8 @@ def test_the_better_half_of_what_says_nothing_never_settles(spoil: str, seed: in
 
 
 VALLEY = json.loads((Path(__file__).parent / "fixtures" / "slanting_valley.json").read_text())
-"""The first trials of a study of four affine parameters, tilts and thickness: the truth is rotation 2, shear 1. All near
-ones went along the line rotation = -shear, to a point in the valley from which the loss falls along the other diagonal."""
+"""The first trials of a study of four affine parameters, tilts and thickness, the truth at rotation 2, shear 1. Those near
+it went along the line rotation = -shear, into a valley in which the loss falls along the other diagonal."""
 
 
 @pytest.mark.parametrize("count", [8, 9, 11])
@@ -422,7 +422,7 @@ def test_a_search_along_slanting_valleys_settles_at_the_truth_alone(truth: tuple
 
 
 def test_settled_takes_more_trials_than_directions() -> None:
-    """Three trials that fit a bowl to the last digit, of which none may be missing; one that tells no slopes is none."""
+    """Three trials that fit a bowl to the last digit, of which none may be missing. One without a slope is none."""
     told = records(bowl(PLANE, TRUTH), [(1.02, -1.5), (1.04, -1.0), (1.04, -1.5), (1.06, -2.0), (1.04, -2.0)])
     mute = [replace(record, gradient={"scale": record.gradient["scale"]}) for record in told[3:]]
     for rows, is_settled in ((told[:3], False), ([*told[:3], *mute], False), (told, True)):
