@@ -370,7 +370,7 @@ def test_the_better_half_of_what_says_nothing_never_settles(spoil: str, seed: in
 
 
 VALLEY = json.loads((Path(__file__).parent / "fixtures" / "slanting_valley.json").read_text())
-"""The first trials of a study of four affine parameters, tilts and thickness, the truth at rotation 2, shear 1. Those near
+"""The first trials of a study of affine parameters, tilts and thickness; the truth is rotation 2, shear 1. Those near
 it went along the line rotation = -shear, into a valley in which the loss falls along the other diagonal."""
 
 
