@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -365,6 +367,68 @@ def test_the_better_half_of_what_says_nothing_never_settles(spoil: str, seed: in
     ]
     optimum = locate_optimum(for_noise, PLANE, "minimize")
     assert optimum is None or not optimum.is_settled
+
+
+VALLEY = json.loads((Path(__file__).parent / "fixtures" / "slanting_valley.json").read_text())
+"""The first trials of a study of affine parameters, tilts and thickness; the truth is rotation 2, shear 1. Those near
+it went along the line rotation = -shear, into a valley in which the loss falls along the other diagonal."""
+
+
+@pytest.mark.parametrize("count", [8, 9, 11])
+def test_a_point_in_a_slanting_valley_is_not_settled(count: int) -> None:
+    """The model alone was sure to a third of a grid step, three and a half steps from the truth."""
+    space = {name: FloatRange(*ends) for name, ends in VALLEY["space"].items()}
+    told = [TrialRecord(**{**trial, "state": TrialState(trial["state"])}) for trial in VALLEY["trials"]]
+    optimum = locate_optimum(told[:count], space, "minimize")
+    assert optimum is not None
+    assert optimum.center["shear"] < -0.5
+    assert not optimum.is_settled
+
+
+def slanting(truth: Mapping[str, float], slant: float) -> Tell:
+    """A valley in each two neighbouring parameters that belong together; beside the truth it rises to a plateau."""
+    widths = np.linspace(0.4, 0.8, len(truth))
+    together = np.eye(len(truth))
+    for first in range(0, len(truth) - 1, 2):
+        together[first, first + 1] = together[first + 1, first] = slant
+    bend = np.linalg.inv(np.outer(widths, widths) * together)
+
+    def tell(params: Mapping[str, Scalar]) -> TrialEvidence:
+        off = np.array([float(params[name] or 0) - value for name, value in truth.items()])
+        fall = math.exp(-off @ bend @ off / 8)
+        gradient = fall * (bend @ off) / 4
+        return TrialEvidence(dict(params), 1 - fall, dict(zip(truth, gradient.tolist(), strict=True)))
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("truth", "slant"),
+    [((0.4, -0.4, 0.1), 0.9), ((-0.5, 0.2, 0.3, -0.3), 0.9), ((0.5, 0.5, -0.2, 0.4), 0.9), ((0.3, -0.5), -0.95)],
+)
+def test_a_search_along_slanting_valleys_settles_at_the_truth_alone(truth: tuple[float, ...], slant: float) -> None:
+    space = {f"p{place}": FloatRange(-1.0, 1.0, 0.1) for place in range(len(truth))}
+    where = dict(zip(space, truth, strict=True))
+    tell = slanting(where, slant)
+    told = [tell(dict.fromkeys(space, 0.0))]
+    for number in range(16):
+        rows = [TrialRecord(n, TrialState.COMPLETE, t.error, t.params, gradient=t.gradient) for n, t in enumerate(told)]
+        optimum = locate_optimum(rows, space, "minimize")
+        if optimum is not None and optimum.is_settled:
+            assert steps_off(space, where, rows[optimum.trial].params) <= 1.0 + 1e-9
+            return
+        told.append(tell(propose_point(space, told, [], direction="minimize", seed=number) or {}))
+    pytest.fail("never settled")
+
+
+def test_settled_takes_more_trials_than_directions() -> None:
+    """Three trials that fit a bowl to the last digit, of which none may be missing. One without a slope is none."""
+    told = records(bowl(PLANE, TRUTH), [(1.02, -1.5), (1.04, -1.0), (1.04, -1.5), (1.06, -2.0), (1.04, -2.0)])
+    mute = [replace(record, gradient={"scale": record.gradient["scale"]}) for record in told[3:]]
+    for rows, is_settled in ((told[:3], False), ([*told[:3], *mute], False), (told, True)):
+        optimum = locate_optimum(rows, PLANE, "minimize")
+        assert optimum is not None
+        assert optimum.is_settled is is_settled
 
 
 def test_too_little_to_say() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ptydask.distributions import Distribution
 from ptydask.model import Direction, Optimum, TrialRecord, TrialState
 from ptydask.proposals.agreement import CLEARLY, weigh_agreement
 from ptydask.proposals.coordinates import Floats, UnitCube
-from ptydask.proposals.gaussian_process import GaussianProcess, Indices
+from ptydask.proposals.gaussian_process import GaussianProcess, Indices, Observations
 from ptydask.proposals.next_point import ONE_THREAD, TrialEvidence, fit_model
 from ptydask.ranking import best_of
 
@@ -23,6 +24,12 @@ _SETTLED = 0.5
 AT_REST = 0.05
 """By which share of itself the best trial's loss may still fall in an iteration: the optimum of the demo's loss moves
 while that is more."""
+_HELD = 1.0
+"""Grid steps that the optimum of a settled study may move by at most when trials are left out of the model."""
+_BEYOND = 2
+"""Trials that have told their slope in each parameter in a settled study, beyond as many as there are parameters."""
+_PARTS = 10
+"""Into which trials are dealt, at most, of which one is left out at a time: each costs the fit of a model."""
 _CURVATURE_STEP = 0.01
 """Share of a length scale over which the curvature is taken."""
 
@@ -89,7 +96,8 @@ def _locate(told: Sequence[TrialRecord], space: Mapping[str, Distribution], dire
     near = (np.abs(completed_points - point)[:, axes] <= 0.5 * steps + deviations).all(1).any()
     # A loss that says nothing, and slopes of the wrong sign, have minima of the model, too: those are no optimum.
     at_rest = best.relative_decrease is None or best.relative_decrease <= AT_REST
-    believed = np.isfinite(seen.slopes[:, axes]).any(0)
+    # Whichever trial is left out, the others have to be enough for a step in every direction.
+    believed = np.isfinite(seen.slopes[:, axes]).sum(0) >= len(axes) + _BEYOND
     settled = bool(near and at_rest and (inside & believed & (deviations <= _SETTLED * steps)).all())
     params = cube.decode_point(point)
     units = {name: abs(cube.unit_of(name, params)) for name in names}
@@ -98,8 +106,30 @@ def _locate(told: Sequence[TrialRecord], space: Mapping[str, Distribution], dire
         center=center,
         deviation={name: float(d) * units[name] for name, d in zip(names, deviations, strict=True)},
         trial=best.number,
-        is_settled=settled and weigh_agreement(model, seen) > CLEARLY,
+        is_settled=settled and weigh_agreement(model, seen) > CLEARLY and _is_held(seen, point, axes, _HELD * steps),
     )
+
+
+def _is_held(seen: Observations, optimum: Floats, axes: Indices, reach: Floats) -> bool:
+    """Whether the model's optimum stays within ``reach`` (k,) of itself whatever part of the trials is left out.
+
+    The deviations are those of a model that is right. Trials that lie along a line in two parameters that belong
+    together (rotation and shear: a valley of the loss slants through both) say nothing of the curvature across it. The
+    kernel, whose axes are the parameters', supplies one, and is sure of it: yet it hangs on one far trial or another,
+    and its length scales change when that is missing. This is the jackknife, by groups where there are many trials
+    (Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982, chapters 2 and 3); the hyperparameters are
+    fitted anew each time, since with the old ones nothing moves.
+    """
+    places = np.arange(len(seen.points))
+    for part in range(min(_PARTS, len(places))):
+        kept = places % _PARTS != part
+        rest = replace(
+            seen, points=seen.points[kept], values=seen.values[kept], slopes=seen.slopes[kept], doubt=seen.doubt[kept]
+        )
+        end = _find_minimum(GaussianProcess(rest), optimum, axes)
+        if end is None or (np.abs(end[0] - optimum)[axes] > reach).any():
+            return False
+    return True
 
 
 def _is_complete(record: TrialRecord) -> bool:
