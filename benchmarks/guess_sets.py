@@ -150,77 +150,18 @@ FRESH = (
 )
 _GAAS, _CERIA = {"specimen": "gallium arsenide"}, {"specimen": "ceria on carbon"}
 LAST = (
-    PlantedSet(
-        "dumbbells", -163, -400, nominal_c10=-300, seed=401, **_GAAS, **_200, convergence=20, step=0.6, pixel_size=0.33
-    ),
-    PlantedSet(
-        "filmEdge", 46, 400, nominal_c10=300, seed=402, **_CERIA, **_300, convergence=18, step=0.8, pixel_size=0.35
-    ),
-    PlantedSet(
-        "rectangle", 109, 150, nominal_c10=100, seed=403, **_GAAS, voltage=120, convergence=24, step=0.7, pixel_size=0.4
-    ),
-    PlantedSet("particles", -44, -200, nominal_c10=-250, seed=404, **_CERIA, convergence=22, step=0.8),
-    PlantedSet(
-        "upsideDown",
-        84,
-        -320,
-        (1, 0, 0),
-        nominal_c10=-250,
-        seed=405,
-        **_CERIA,
-        **_200,
-        convergence=25,
-        step=0.6,
-        pixel_size=0.3,
-    ),
-    PlantedSet(
-        "exchanged",
-        -104,
-        240,
-        (0, 0, 1),
-        nominal_c10=200,
-        seed=406,
-        **_GAAS,
-        **_300,
-        convergence=24,
-        step=0.5,
-        pixel_size=0.3,
-    ),
-    PlantedSet(
-        "thirdQuarter", 133, -120, (0, 1, 1), nominal_c10=-100, seed=407, **_CERIA, **_60, convergence=28, step=0.7
-    ),
-    PlantedSet(
-        "oval",
-        21,
-        300,
-        C12a=25,
-        C12b=-45,
-        nominal_c10=250,
-        seed=408,
-        **_GAAS,
-        **_200,
-        convergence=22,
-        step=0.7,
-        pixel_size=0.33,
-    ),
-    PlantedSet(
-        "otherSign", -78, 180, nominal_c10=-180, seed=409, **_CERIA, **_200, convergence=21, step=0.6, pixel_size=0.33
-    ),
-    PlantedSet("sharp", -13, 0, seed=410, **_GAAS, **_200, convergence=21, step=0.6, pixel_size=0.33),
-    PlantedSet(
-        "tall",
-        178,
-        -350,
-        nominal_c10=-300,
-        slices=10,
-        seed=411,
-        **_GAAS,
-        **_300,
-        convergence=22,
-        step=0.6,
-        pixel_size=0.3,
-    ),
-    PlantedSet("faint", -131, 260, nominal_c10=200, electrons=300, seed=412, **_CERIA, convergence=21.4, step=0.8),
+    PlantedSet("dumbbells", -163, -400, nominal_c10=-300, seed=401, **_GAAS, **_at(200, 20, 0.6, 0.33)),
+    PlantedSet("filmEdge", 46, 400, nominal_c10=300, seed=402, **_CERIA, **_at(300, 18, 0.8, 0.35)),
+    PlantedSet("rectangle", 109, 150, nominal_c10=100, seed=403, **_GAAS, **_at(120, 24, 0.7, 0.4)),
+    PlantedSet("particles", -44, -200, nominal_c10=-250, seed=404, **_CERIA, **_at(80, 22, 0.8, 0.42)),
+    PlantedSet("upsideDown", 84, -320, (1, 0, 0), nominal_c10=-250, seed=405, **_CERIA, **_at(200, 25, 0.6, 0.3)),
+    PlantedSet("exchanged", -104, 240, (0, 0, 1), nominal_c10=200, seed=406, **_GAAS, **_at(300, 24, 0.5, 0.3)),
+    PlantedSet("thirdQuarter", 133, -120, (0, 1, 1), nominal_c10=-100, seed=407, **_CERIA, **_at(60, 28, 0.7, 0.42)),
+    PlantedSet("oval", 21, 300, C12a=25, C12b=-45, nominal_c10=250, seed=408, **_GAAS, **_at(200, 22, 0.7, 0.33)),
+    PlantedSet("otherSign", -78, 180, nominal_c10=-180, seed=409, **_CERIA, **_at(200, 21, 0.6, 0.33)),
+    PlantedSet("sharp", -13, 0, seed=410, **_GAAS, **_at(200, 21, 0.6, 0.33)),
+    PlantedSet("tall", 178, -350, nominal_c10=-300, slices=10, seed=411, **_GAAS, **_at(300, 22, 0.6, 0.3)),
+    PlantedSet("faint", -131, 260, nominal_c10=200, electrons=300, seed=412, **_CERIA, **_at(80, 21.4, 0.8, 0.42)),
 )
 BY_ABTEM = (
     PlantedSet("monolayer", 64, -200, nominal_c10=-150, specimen="wse2", slice_thickness=1),
