@@ -45,7 +45,8 @@ def open(path: str | os.PathLike[str], stage: str | None = None) -> StudyResults
 def compare(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> StudyComparison:
     """The best trials of several results files side by side; it shows itself as a table, ``table()`` is for pandas.
 
-    A file that cannot be read is in ``unreadable``, with the reason. Raises StoreError where none can be read.
+    A folder stands for the results files in it. A file that cannot be read is in ``unreadable``, with the reason.
+    Raises StoreError where none can be read.
 
     >>> print(ptydask.compare(["a.h5", "b.h5"]))  # doctest: +SKIP
     """

@@ -1,80 +1,19 @@
-"""The best of several studies side by side: the table, what is said of it, files that cannot be read, the page."""
+"""The best of several studies side by side: the table, what is said of it, whether optima agree."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import confirmation_cases
-import h5py
 import pytest
-import staged_store_cases
-import store_cases
+from comparison_cases import CONFIG, DATA, compare, compare_settings, study, with_niter, with_optimum
 
-import ptydask
-from ptydask import cli
-from ptydask.analysis.comparison import NOT_TUNED, StudyBest, StudyComparison
-from ptydask.analysis.montage.study_images import read_study_images
-from ptydask.analysis.report import comparison_page
-from ptydask.comparing import compare_studies, differing_settings
-from ptydask.errors import StoreError, UsageError
-from ptydask.model import HeldOut, TrialState
-
-MADE = datetime(2025, 1, 2, tzinfo=UTC)
-DATA = {"data": "/data/one/scan.h5", "data_sha256": "aa" * 32}
-CONFIG = {
-    "init_params": {"probe_kv": 80, "pos_scan_affine": [1.03, 0.0, -2.0, 0.0], "random_seed": 1},
-    "recon_params": {"NITER": 20},
-}
-SPACE = json.dumps({"scale": {}, "rotation": {}})
-Call = Callable[..., tuple[int, str, str]]
-
-
-def study(name: str = "a.h5", error: float | None = 0.5, tuned: str = SPACE, **changes: Any) -> StudyBest:
-    """One study; no trial has completed where there is no ``error``."""
-    confirmation = changes.pop("confirmation", None)
-    said = {"config_json": json.dumps(CONFIG), "search_space_json": tuned, "provenance": DATA, **changes}
-    params = dict.fromkeys(json.loads(tuned), 0.98)
-    best = None if error is None else store_cases.record(1, error, params=params)
-    problem = "no trial has completed" if error is None else ""
-    return StudyBest(Path.cwd() / name, store_cases.meta(**said), 3, best, confirmation, problem=problem)
-
-
-def compare(*studies: StudyBest) -> StudyComparison:
-    return StudyComparison(studies)
-
-
-def with_niter(count: int, **more: Any) -> str:
-    return json.dumps({**CONFIG, "recon_params": {"NITER": count}, **more})
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """A command's exit code, what it prints, what it says on stderr."""
-
-    def run(*args: object) -> tuple[int, str, str]:
-        return cli.main(["compare", *map(str, args)]), *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``a.h5`` and ``b.h5`` of one study, ``staged.h5`` with a final stage, ``none.h5`` without a complete trial."""
-    folder = tmp_path_factory.mktemp("compare")
-    store_cases.packed(folder / "a.h5", [store_cases.record(0), store_cases.record(1)], provenance=DATA)
-    store_cases.packed(folder / "b.h5", [store_cases.record(n) for n in range(4)], provenance=DATA)
-    store_cases.packed(folder / "none.h5", [store_cases.failed(0)], provenance=DATA)
-    staged_store_cases.staged(folder / "staged.h5")
-    (folder / "broken.h5").write_bytes((folder / "a.h5").read_bytes()[:2000])
-    return folder
-
+from ptydask.analysis.agreement import compare_optima
+from ptydask.analysis.comparison import NOT_TUNED, OF_OPTIMUM, StudyComparison, listed_text
+from ptydask.comparing import with_differing_settings
+from ptydask.model import HeldOut
 
 # --- the table, and what is said of it ----------------------------------------------------------------
 
@@ -102,27 +41,58 @@ def test_equal_errors_are_both_the_best() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "words", "column"),
     [
-        ({"metric": "contrast", "direction": "maximize"}, "other metrics: minimized loss (a.h5), maximized contrast"),
-        ({"direction": "maximize"}, "other metrics: minimized loss"),
-        ({"engine": "toy"}, "other engines: ptyrad (a.h5), toy (b.h5)"),
-        ({"provenance": {**DATA, "data_sha256": "bb"}}, "other data: scan.h5 SHA-256 aaaaaaaa"),
-        ({"provenance": {}}, "other data"),
-        ({"held_out": HeldOut("positions", 0.1)}, "held-out data: none (a.h5), 0.1 of the positions (b.h5)"),
+        ({"metric": "contrast", "direction": "maximize"}, "the metric and the direction of the metric", "metric"),
+        ({"direction": "maximize"}, "the direction of the metric", "loss"),
+        ({"engine": "toy"}, "the engine", "engine"),
+        ({"provenance": {**DATA, "data_sha256": "bb"}}, "the data", "data"),
+        ({"provenance": {}}, "the data", "data"),
+        ({"held_out": HeldOut("positions", 0.1)}, "the data held out", "held out"),
     ],
 )
-def test_errors_that_do_not_compare_are_said_and_not_ranked(changes: dict[str, Any], words: str) -> None:
+def test_errors_that_do_not_compare_are_said_and_not_ranked(changes: dict[str, Any], words: str, column: str) -> None:
     compared = compare(study(), study("b.h5", 0.4, **changes))
     assert compared.best is None
-    assert any(words in note for note in compared.notes())
+    assert f"errors cannot be compared: the studies differ in {words}" in compared.notes()
+    assert column in compared.columns
 
 
-def test_other_settings_are_named() -> None:
-    studies = [study(), study("b.h5", config_json=with_niter(50)), study("c.h5")]
-    [text] = differing_settings(studies)
-    assert text == "recon_params.NITER 20 (a.h5, c.h5), 50 (b.h5)"
-    assert StudyComparison(tuple(studies), differences=(text,)).best is None
+def test_what_is_said_does_not_grow_with_the_number_of_files() -> None:
+    studies = [with_optimum(f"scan-{n}.h5", scale=(1 + n / 10, 0.01)) for n in range(20)]
+    other = [replace(s, meta=replace(s.meta, provenance={"data_sha256": f"{n}"})) for n, s in enumerate(studies)]
+    notes = StudyComparison(tuple(other)).notes()
+    assert len(notes) <= 4
+    assert max(map(len, notes)) < 100
+
+
+def test_a_file_that_has_moved_is_the_same_data() -> None:
+    moved = study("b.h5", 0.4, provenance={**DATA, "data": "/elsewhere/copy.h5"})
+    assert compare(study(), moved).best is not None
+
+
+def test_settings_that_differ_have_columns_those_of_the_microscope_first() -> None:
+    init: Any = CONFIG["init_params"]
+    angles = [with_niter(n, init_params={**init, "probe_conv_angle": angle}) for n, angle in ((20, 24.9), (5, 24))]
+    compared = compare_settings(angles[0], angles[1], angles[0])
+    assert compared.settings == ("init_params.probe_conv_angle", "recon_params.NITER")
+    assert compared.columns[-3:] == ("conv_angle", "NITER", "data")
+    assert [row[-3:-1] for row in compared.rows()] == [("24.9", "20"), ("24", "5"), ("24.9", "20")]
+    assert compared.best is None
+    assert "errors cannot be compared: the studies differ in conv_angle and NITER" in compared.notes()
+    assert compared.studies[1].to_object()["settings"]["recon_params.NITER"] == 5
+
+
+def test_a_setting_that_is_not_there_and_one_that_is_null() -> None:
+    parts: list[Any] = [{"a": 1, "b": [1, 2]}, {"a": None, "b": [1, 3]}, {"b": [4]}]
+    compared = compare_settings(*[with_niter(20, model_params=part) for part in parts])
+    assert compared.columns[-4:-1] == ("a", "b[1]", "b")
+    assert [row[-4:-1] for row in compared.rows()] == [("1", "2", "[1, 2]"), ("null", "3", "-"), ("-", "-", "[4]")]
+
+
+def test_settings_of_one_name_have_their_whole_keys() -> None:
+    compared = compare_settings(with_niter(1, a={"lr": 1}, b={"lr": 1}), with_niter(1, a={"lr": 2}, b={"lr": 2}))
+    assert {"a.lr", "b.lr"} <= set(compared.columns)
 
 
 @pytest.mark.parametrize(
@@ -135,22 +105,23 @@ def test_other_settings_are_named() -> None:
 )
 def test_settings_that_may_differ_are_not_named(init: dict[str, Any]) -> None:
     config = with_niter(20, init_params={**CONFIG["init_params"], **init})  # type: ignore[dict-item]
-    assert differing_settings([study(), study("b.h5", config_json=config)]) == []
+    assert compare_settings(json.dumps(CONFIG), config).settings == ()
 
 
 def test_many_settings_are_counted() -> None:
     config = with_niter(20, constraint_params={f"key{i}": i for i in range(9)})
     base = with_niter(20, constraint_params=dict.fromkeys((f"key{i}" for i in range(9)), -1))
-    texts = differing_settings([study(config_json=base), study("b.h5", config_json=config)])
-    assert len(texts) == 6
-    assert texts[-1] == "and 4 more"
+    compared = compare_settings(base, config)
+    assert len(compared.settings) == 9
+    assert sum(name.startswith("key") for name in compared.columns) == 5
+    assert any(note.endswith("and 4 more") for note in compared.notes())
 
 
 @pytest.mark.parametrize("broken", ["", "[1]", "{", '{"init_params": [1]}', '{"init_params": {"meas_params": 3}}'])
 def test_a_study_without_its_configuration_is_compared_all_the_same(broken: str) -> None:
     odd = study("b.h5", config_json=broken, provenance={})
-    differing_settings([study(), odd])
-    assert compare(study(), odd).rows()[1][-1] == "-"
+    compared = StudyComparison(tuple(with_differing_settings([study(), odd])))
+    assert compared.rows()[1][-1] == "-"
 
 
 def test_a_parameter_that_is_not_tuned_has_the_files_own_value() -> None:
@@ -159,7 +130,7 @@ def test_a_parameter_that_is_not_tuned_has_the_files_own_value() -> None:
     assert by_file["b.h5"]["rotation"] == "(-2)"
     assert by_file["a.h5"]["dz"] == "-"
     assert NOT_TUNED in compared.notes()
-    assert any("other parameters are tuned: rotation, scale (a.h5), dz, scale (b.h5)" in n for n in compared.notes())
+    assert "not tuned in all studies: rotation and dz" in compared.notes()
 
 
 def test_a_study_without_a_best_trial_has_a_row() -> None:
@@ -212,165 +183,61 @@ def test_a_sweep_has_its_constants_and_its_metric() -> None:
     assert compared.rows()[0][-1] == "(3)"
 
 
-# --- files --------------------------------------------------------------------------------------------
+# --- where the optima are -----------------------------------------------------------------------------
 
 
-def test_a_staged_study_has_what_all_stages_found(folder: Path) -> None:
-    compared = compare_studies([folder / "staged.h5", folder / "a.h5"])
-    staged, plain = compared.studies
-    assert staged.meta.stage == "final"
-    assert {"dz", "scan"} <= staged.values.keys()
-    assert {"dz", "scan"} <= set(staged.tuned)
-    assert staged.name == plain.name
-    assert compared.columns[1] == "stage"
+def test_the_optimum_has_a_column_beside_its_parameter() -> None:
+    compared = compare(with_optimum("a.h5", scale=(1.03717, 0.00076)), study("b.h5"))
+    assert compared.columns[3:6] == ("scale", "scale optimum", "rotation")
+    assert [row[4] for row in compared.rows()] == ["1.03717 +- 0.00076", "-"]
+    assert OF_OPTIMUM in compared.notes()
+    assert compared.agreements == ()
 
 
-def test_a_stage_without_a_complete_trial_gives_way_to_the_one_before(tmp_path: Path) -> None:
-    path, stages = tmp_path / "s.h5", staged_store_cases.STAGES
-    for name, count in {"dz": 3, "scan": 2, "final": 0}.items():
-        staged_store_cases.run_stage(path, name, stages, count)
-    [known] = compare_studies([path]).studies
-    assert (known.meta.stage, known.problem) == ("scan", "")
+@pytest.mark.parametrize(
+    ("optima", "is_one", "files"),
+    [
+        ([(1.03717, 0.00076), (1.0276, 0.0014)], False, "a b"),
+        ([(1.0300, 0.0010), (1.0310, 0.0010)], True, "a b"),
+        ([(1.0, 0.1), (1.1, 0.1), (1.0, 0.01), (2.0, 0.1)], False, "c d"),
+        ([(2.6, 1.0), *[(0.0, 1e-6)] * 5], True, "a b"),  # 2.6 of one deviation is chance among fifteen pairs
+        ([(2.6, 1.0), (0.0, 1e-6)], False, "a b"),
+    ],
+)
+def test_optima_agree_within_their_deviations(optima: list[tuple[float, float]], is_one: bool, files: str) -> None:
+    agreement = compare_optima("scale", dict(zip("abcdef", optima, strict=False)))
+    assert agreement is not None
+    assert (agreement.is_one, " ".join(agreement.files)) == (is_one, files)
+    assert ("agree" if is_one else "differ, by") in str(agreement)
 
 
-def test_good_files_are_compared_where_one_is_broken(folder: Path, call: Call) -> None:
-    code, out, err = call(folder / "a.h5", folder / "broken.h5", folder / "gone.h5", folder / "b.h5")
-    assert code == 1
-    assert len(err.splitlines()) == 2
-    assert "broken.h5" in err
-    assert "b.h5" in out
-    assert f"best loss: {folder / 'b.h5'}, trial 3" in out
+@pytest.mark.parametrize("other", [(1.0, 0.0), (1.0, float("nan")), (float("inf"), 0.1), (1.0, float("inf"))])
+def test_an_optimum_of_unknown_deviation_is_not_compared(other: tuple[float, float]) -> None:
+    assert compare_optima("scale", {"a": (1.0, 0.1), "b": other}) is None
 
 
-def test_where_none_can_be_read_the_first_is_named(folder: Path, call: Call) -> None:
-    code, out, err = call(folder / "broken.h5", folder / "gone.h5")
-    assert code != 0
-    assert not out
-    assert "broken.h5" in err
-    with pytest.raises(StoreError, match=r"gone\.h5"):
-        ptydask.compare([folder / "gone.h5"])
-    with pytest.raises(UsageError, match="results files"):
-        ptydask.compare([])
+def test_a_full_turn_is_no_difference() -> None:
+    agreement = compare_optima("rotation", {"a": (179.9, 0.2), "b": (-179.9, 0.2)})
+    assert agreement is not None
+    assert agreement.is_one
 
 
-@pytest.mark.parametrize("kind", ["folder", "empty", "data"])
-def test_what_is_no_results_file_is_unreadable(folder: Path, tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "odd.h5"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "empty":
-        path.touch()
-    else:
-        with h5py.File(path, "w") as file:
-            file["patterns"] = [1.0]
-    compared = compare_studies([path, folder / "a.h5"])
-    assert [study.path.name for study in compared.studies] == ["a.h5"]
-    assert list(compared.unreadable) == [str(path)]
+def test_an_optimum_at_an_end_of_its_range_is_not_compared() -> None:
+    studies = with_optimum("a.h5", scale=(1.03, 0.001)), with_optimum("b.h5", ("scale",), scale=(1.1, 0.001))
+    compared = compare(*studies)
+    assert compared.agreements == ()
+    assert compared.rows()[1][4] == "1.1 or beyond"
 
 
-def test_a_damaged_image_costs_no_other_its_place(folder: Path, tmp_path: Path) -> None:
-    damaged = tmp_path / "damaged.h5"
-    damaged.write_bytes((folder / "a.h5").read_bytes())
-    with h5py.File(damaged, "r+") as file:
-        del file[f"{store_cases.meta().name}/trials/000001"]
-    compared = compare_studies([damaged, folder / "b.h5"])
-    images = read_study_images(compared.studies)
-    assert images.sheet is not None
-    assert list(images.lost) == [compared.studies[0].file]
-
-
-def test_one_file_needs_no_list(folder: Path) -> None:
-    assert len(ptydask.compare(folder / "a.h5").studies) == len(ptydask.compare(str(folder / "a.h5")).studies) == 1
-
-
-def test_a_stopped_study_and_old_formats_are_compared(tmp_path: Path) -> None:
-    stopped = store_cases.stopped(tmp_path / "stopped.h5", range(3), provenance=DATA)
-    fixtures = Path(__file__).parent / "fixtures"
-    old = [fixtures / f"format-{n}-{kind}.h5" for n in (1, 2) for kind in ("index", "packed")]
-    compared = compare_studies([stopped, *old])
-    assert not compared.unreadable
-    assert len(compared.with_best) == 5
-    images = read_study_images(compared.studies)
-    assert images.sheet is not None
-    assert len(images.sheet.pictures) + len(images.lost) == 5
-
-
-def test_a_file_named_twice_has_one_row(folder: Path) -> None:
-    compared = ptydask.compare([folder / "a.h5", str(folder / "a.h5")])
-    assert len(compared.studies) == 1
-
-
-def test_no_complete_trial_is_exit_code_1(folder: Path, call: Call) -> None:
-    code, out, _ = call(folder / "a.h5", folder / "none.h5")
-    assert code == 1
-    assert "no trial has completed" in out
-
-
-def test_json_and_csv_have_every_digit(folder: Path, call: Call) -> None:
-    code, out, _ = call(folder / "a.h5", folder / "staged.h5", "--format", "json")
-    first, second = json.loads(out)
-    assert code == 0
-    assert first["error"] == store_cases.record(1).error
-    assert first["values"] == store_cases.record(1).params
-    assert second["stage"] == "final"
-    _, out, err = call(folder / "a.h5", folder / "staged.h5", "--format", "csv")
-    rows = list(csv.DictReader(io.StringIO(out)))
-    assert float(rows[0]["params.rotation"]) == -0.5
-    assert rows[0]["params.dz"] == ""
-    assert rows[0]["tuned"] == "scale rotation"
-    assert "do not compare" in err
-
-
-def test_pandas_has_a_row_a_study(folder: Path) -> None:
-    table = ptydask.compare([folder / "a.h5", folder / "b.h5"]).table()
-    assert list(table["number"]) == [1, 3]
-    assert table.loc[str(folder / "b.h5"), "params.scale"] == 0.98
-
-
-# --- the page -----------------------------------------------------------------------------------------
-
-
-def test_the_page_has_table_notes_and_images_and_fetches_nothing(folder: Path, tmp_path: Path, call: Call) -> None:
-    page = tmp_path / "new" / "compare.html"
-    code, _, err = call(folder / "a.h5", folder / "b.h5", "-o", page)
-    text = page.read_text()
-    assert code == 0
-    assert "compare.html" in err
-    assert text.count('src="data:image/webp;base64,') == 3
-    assert not re.search(r"https?://|<script", text)
-    assert "script-src" not in text
-    assert '<tr class="best">' in text
-    assert page.stat().st_size < 500_000
-
-
-def test_two_pages_of_the_same_files_are_alike(folder: Path) -> None:
-    compared = compare_studies([folder / "a.h5", folder / "b.h5"])
-    assert comparison_page.render(compared, made=MADE) == comparison_page.render(compared, made=MADE)
-
-
-def test_studies_without_arrays_are_named_on_the_page(folder: Path, tmp_path: Path) -> None:
-    bare = store_cases.packed(tmp_path / "bare.h5", [store_cases.record(0, state=TrialState.PRUNED)], provenance=DATA)
-    compared = compare_studies([folder / "a.h5", bare, folder / "none.h5"])
-    images = read_study_images(compared.studies)
-    assert images.sheet is not None
-    assert len(images.sheet.pictures) == 1
-    assert list(images.lost) == [study.file for study in compared.studies[1:]]
-    alone = comparison_page.render(compare_studies([bare]), made=MADE)
-    assert "No study has one." in alone
-
-
-def test_names_of_files_and_parameters_are_no_markup() -> None:
-    text = comparison_page.render(compare(study("<b>.h5", None), study("b.h5", None, tuned='{"<i>": {}}')), made=MADE)
-    assert "<b>.h5" not in text
-    assert "&lt;b&gt;.h5" in text
-    assert "<i>" not in text
-
-
-@pytest.mark.parametrize("name", ["a.h5", "page", "page.png"])
-def test_what_is_no_page_is_not_overwritten(folder: Path, name: str, tmp_path: Path, call: Call) -> None:
-    out = tmp_path / name
-    out.write_text("mine")
-    code, _, err = call(folder / "a.h5", folder / "b.h5", "-o", out)
-    assert code == 2
-    assert ".html" in err
-    assert out.read_text() == "mine"
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ("a", "a"),
+        ("ab", "a and b"),
+        ("abc", "a, b and c"),
+        ("abcdef", "a, b, c, d, e and f"),
+        ("abcdefgh", "a, b, c, d, e and 3 more"),
+    ],
+)
+def test_lists_in_words(names: str, text: str) -> None:
+    assert listed_text(list(names)) == text

@@ -63,7 +63,8 @@ def test_best_says_where_the_optimum_is(path: Path, call: Callable[..., str]) ->
         own = frame.value_text(DATA.records[0].params[name])
         assert line.endswith(f"(optimum {text} by the slopes; was {own})")
         assert " +- " in text
-    assert f"  {optimum.explain_optimum(located, DATA.meta)}" in lines
+    assert optimum.explain_optimum(located, DATA.meta) in " ".join(line.strip() for line in lines)
+    assert max(map(len, lines[1:-1])) < 80
     assert "by the slopes" not in second
 
 

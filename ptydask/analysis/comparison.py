@@ -4,146 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ptydask.analysis import sweep
-from ptydask.analysis.data import json_object, search_space
-from ptydask.analysis.stages import all_values, whole_name
+from ptydask.analysis.agreement import OptimumAgreement, compare_optima
+from ptydask.analysis.study_best import StudyBest
 from ptydask.errors import import_optional
-from ptydask.formatting import NOTHING, error_text, from_here, printable_text, value_text
-from ptydask.model import Optimum, Scalar, StudyMeta, TrialRecord
+from ptydask.formatting import (
+    NOTHING,
+    error_text,
+    from_here,
+    printable_text,
+    shorten_text,
+    value_text,
+)
 from ptydask.ranking import best_of
 from ptydask.space import tunables
 
 if TYPE_CHECKING:
     import pandas
 
-    from ptydask.analysis.confirmation import Confirmation
 
-_PARTS = ("confirmed.", "params.", "metrics.", "optimum.", "deviation.")
+_PARTS = ("confirmed.", "params.", "metrics.", "optimum.", "deviation.", "settings.")
 NOT_TUNED = "in parentheses: not tuned there, the file's own value"
 """What a table says of a value between parentheses."""
-
-
-@dataclass(frozen=True)
-class StudyBest:
-    """The best trial of one study; of one with stages, that of the latest stage in which a trial has completed."""
-
-    path: Path
-    meta: StudyMeta
-    trials: int
-    """Recorded in its stage, whatever became of them."""
-    best: TrialRecord | None
-    confirmation: Confirmation | None = None
-    optimum: Optimum | None = None
-    """Where the error has its optimum by the slopes; None without slopes. After a final reconstruction, that of the
-    stage before it."""
-    optimum_texts: Mapping[str, str] = field(default_factory=dict)
-    """The same for a person, by parameter."""
-    problem: str = ""
-    """Why there is no best trial."""
-
-    @property
-    def name(self) -> str:
-        """The study's name, without its stage."""
-        return whole_name(self.meta)
-
-    @property
-    def file(self) -> str:
-        """The results file, as seen from the working directory."""
-        return printable_text(from_here(self.path))
-
-    @cached_property
-    def tuned(self) -> tuple[str, ...]:
-        """The parameters that the study tunes, those of its earlier stages first."""
-        earlier = () if self.meta.lineage is None else tuple(self.meta.lineage.values)
-        return tuple(dict.fromkeys((*earlier, *search_space(self.meta))))
-
-    @property
-    def values(self) -> dict[str, Scalar]:
-        """Of the best trial: what it tuned, and what earlier stages had found; {} without one."""
-        return {} if self.best is None else all_values(self.meta, self.best)
-
-    def own_value(self, parameter: str) -> Scalar:
-        """The value that a parameter has in all trials, where it is not tuned; None where that is not known."""
-        if sweep.is_sweep(self.meta):
-            value = sweep.constants(self.meta).get(parameter)
-            return value if isinstance(value, bool | int | float | str) else None
-        config = json_object(self.meta.config_json)
-        if self.meta.engine != "ptyrad" or not config:
-            return None
-        with suppress(LookupError, TypeError, ValueError, AttributeError):
-            return tunables.current_value(config, parameter)
-        return None
-
-    @property
-    def data(self) -> str:
-        """The file of the measurements; empty where the study has none, or does not say."""
-        if known := self.meta.provenance.get("data"):
-            return str(known)
-        value: Any = json_object(self.meta.config_json)
-        for key in ("init_params", "meas_params", "path"):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value if isinstance(value, str) else ""
-
-    @property
-    def data_sha256(self) -> str:
-        """Of that file; empty where no worker has read it."""
-        return self.meta.provenance.get("data_sha256", "")
-
-    @property
-    def confirmed(self) -> dict[str, Any]:
-        """``mean``, ``sd`` and ``n`` of the best trial's error with other seeds, and of all ``metrics``; {} without."""
-        known = self.best is not None and self.confirmation is not None
-        return self.confirmation.summary(self.best.number) if known else {}  # type: ignore[union-attr]
-
-    @property
-    def confirmed_text(self) -> str:
-        """``0.01234 +- 0.00012 (3)``; empty without repeats of the best trial."""
-        known = self.best is not None and self.confirmation is not None
-        return self.confirmation.mean_text(self.best.number) if known else ""  # type: ignore[union-attr]
-
-    @property
-    def better_by_mean_text(self) -> str:
-        """That another trial is the best with other seeds; else empty."""
-        from ptydask.analysis.confirmation import better_by_mean_text
-
-        return "" if self.confirmation is None else better_by_mean_text(self.confirmation)
-
-    @property
-    def optimum_text(self) -> str:
-        """``optimum by the slopes: scale 1.0387 +- 0.0012``; empty without slopes."""
-        pairs = ", ".join(f"{printable_text(name)} {text}" for name, text in self.optimum_texts.items())
-        return f"optimum by the slopes: {pairs}" if pairs else ""
-
-    def to_object(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        best = self.best
-        return {
-            "file": str(self.path),
-            "study": self.name,
-            "stage": self.meta.stage or None,
-            "engine": self.meta.engine,
-            "metric": self.meta.metric,
-            "direction": self.meta.direction,
-            "trials": self.trials,
-            "number": None if best is None else best.number,
-            "error": None if best is None else best.error,
-            "confirmed": self.confirmed or None,
-            "values": self.values,
-            "tuned": list(self.tuned),
-            "optimum": {} if self.optimum is None else dict(self.optimum.center),
-            "deviation": {} if self.optimum is None else dict(self.optimum.deviation),
-            "metrics": {} if best is None else dict(best.metrics),
-            "data": self.data or None,
-            "data_sha256": self.data_sha256 or None,
-            "problem": self.problem or None,
-        }
+OF_OPTIMUM = "optimum: by values and slopes; +- is the model's standard deviation, not the distance to the truth"
+"""What a table says of the columns with optima."""
+_MOST = 5
+"""So many settings that differ are shown."""
+_LONGEST = 24
+"""Characters of a setting's value in the table."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,8 +47,6 @@ class StudyComparison:
     studies: tuple[StudyBest, ...]
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """File -> why it cannot be read."""
-    differences: tuple[str, ...] = ()
-    """The settings in which those that have a best trial differ, what they tune and their data left out."""
 
     @property
     def with_best(self) -> tuple[StudyBest, ...]:
@@ -172,9 +64,25 @@ class StudyComparison:
         return tuple(dict.fromkeys(study.meta.metric for study in self.studies))
 
     @cached_property
+    def settings(self) -> tuple[str, ...]:
+        """The dotted keys of the settings that are not alike, those of the microscope first."""
+        keys = dict.fromkeys(key for study in self.studies for key in study.settings)
+        return tuple(sorted(keys, key=lambda key: not key.startswith("init_params.")))
+
+    @cached_property
     def obstacles(self) -> tuple[str, ...]:
-        """Why the errors do not say which study did better, one sentence each; () where they do."""
-        return tuple(find_obstacles(self.with_best, self.differences))
+        """In what the studies differ, so that their errors do not say which did better; () where they do say it."""
+        return (*find_obstacles(self.with_best), *map(self._setting_name, self.settings))
+
+    @property
+    def agreements(self) -> tuple[OptimumAgreement, ...]:
+        """Of each parameter that has its optimum inside its range in two studies or more, whether these agree."""
+        optima: dict[str, dict[str, tuple[float, float]]] = {}
+        for study in self.studies:
+            for name, center in {} if study.optimum is None else study.optimum.center.items():
+                if study.optimum is not None and name not in study.at_edge:
+                    optima.setdefault(name, {})[study.file] = center, study.optimum.deviation[name]
+        return tuple(filter(None, (compare_optima(name, optima[name]) for name in self.parameters if name in optima)))
 
     @property
     def best(self) -> StudyBest | None:
@@ -206,76 +114,79 @@ class StudyComparison:
             notes.append(f"best {printable_text(self.best.meta.metric)}: {files}{' (equal)' if len(top) > 1 else ''}")
         if self.best_by_mean is not None and self.best_by_mean is not self.best:
             notes.append(f"with other seeds {self.best_by_mean.file} is the best: {self.best_by_mean.confirmed_text}")
-        notes += self.obstacles
-        for study in self.with_best:
-            notes += [f"{study.file}: {text}" for text in (study.optimum_text, study.better_by_mean_text) if text]
-        tuned: dict[str, list[str]] = {}
-        for study in self.studies:
-            tuned.setdefault(", ".join(sorted(study.tuned)) or "nothing", []).append(study.file)
-        if len(tuned) > 1:
-            notes.append(f"other parameters are tuned: {grouped_text(tuned)}")
-        return (
-            [*notes, NOT_TUNED]
-            if any(self._is_own(study, n) for study in self.studies for n in self.parameters)
-            else notes
-        )
+        if self.obstacles:
+            notes.append(f"errors cannot be compared: the studies differ in {listed_text(self.obstacles)}")
+        if self.optimum_parameters:
+            notes += [*map(str, self.agreements), OF_OPTIMUM]
+        notes += [f"{s.file}: {s.better_by_mean_text}" for s in self.with_best if s.better_by_mean_text]
+        partly = [n for n in self.parameters if any(n not in study.tuned for study in self.studies)]
+        if partly:
+            notes.append(f"not tuned in all studies: {listed_text(list(map(printable_text, partly)))}")
+        if any(self._is_own(study, name) for study in self.studies for name in self.parameters):
+            notes.append(NOT_TUNED)
+        return notes
 
-    @property
-    def _facts(self) -> tuple[str, ...]:
-        """What a table has of each study before the parameters: what some of them have."""
-        absent = {
-            "stage": not any(study.meta.stage for study in self.studies),
-            "metric": len(self.metrics) == 1,
-            "confirmed": not any(study.confirmed_text for study in self.studies),
-        }
-        return tuple(n for n in ("file", "stage", "trial", "metric", "error", "confirmed") if not absent.get(n))
+    @cached_property
+    def optimum_parameters(self) -> frozenset[str]:
+        """The parameters whose optimum by the slopes is known in some study."""
+        return frozenset(name for study in self.studies if study.optimum is not None for name in study.optimum.center)
 
-    @property
-    def _has_data(self) -> bool:
-        return any(study.data for study in self.studies)
+    @cached_property
+    def _columns(self) -> tuple[_Column, ...]:
+        """What some study has; of the settings the first few."""
+        error = self.metrics[0] if len(self.metrics) == 1 and self.metrics[0] else "error"
+        several = {"metric": self.metrics, "engine": {study.meta.engine for study in self.studies}}
+        columns = [
+            _Column("file", lambda study: study.file),
+            _Column("stage", lambda study: study.meta.stage),
+            _Column("trial", lambda study: "" if study.best is None else str(study.best.number), True),
+            *(_Column(name, attrgetter(f"meta.{name}")) for name, known in several.items() if len(known) > 1),
+            _Column(error, lambda study: "" if study.best is None else error_text(study.best.error), True),
+            _Column("confirmed", lambda study: study.confirmed_text, True),
+        ]
+        for name in self.parameters:
+            columns.append(_Column(name, partial(self._value_text, name), True))
+            if name in self.optimum_parameters:
+                columns.append(_Column(f"{name} optimum", partial(StudyBest.optimum_text, parameter=name), True))
+        columns += [
+            _Column(self._setting_name(key), partial(_setting_text, key), True) for key in self.settings[:_MOST]
+        ]
+        columns += [_Column("held out", _held_out_text), _Column("data", self._data_text)]
+        always = {"file", "trial", error, *self.parameters}
+        return tuple(c for c in columns if c.name in always or any(c.text(study) for study in self.studies))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Of a table for a person; what no study has is left out."""
-        error = self.metrics[0] if len(self.metrics) == 1 and self.metrics[0] else "error"
-        facts = [error if name == "error" else name for name in self._facts]
-        return tuple(map(printable_text, [*facts, *self.parameters, *(["data"] * self._has_data)]))
+        return tuple(printable_text(column.name) for column in self._columns)
 
     @property
     def numeric(self) -> frozenset[int]:
         """Which of :attr:`columns` hold numbers."""
-        facts = [i for i, name in enumerate(self._facts) if name in ("trial", "error", "confirmed")]
-        return frozenset([*facts, *(len(self._facts) + i for i in range(len(self.parameters)))])
+        return frozenset(i for i, column in enumerate(self._columns) if column.numeric)
 
     def rows(self) -> list[tuple[str, ...]]:
         """The cells below :attr:`columns`, a row a study, for a person."""
-        return [self._row(study) for study in self.studies]
+        return [tuple(printable_text(c.text(study)) or NOTHING for c in self._columns) for study in self.studies]
 
-    def _row(self, study: StudyBest) -> tuple[str, ...]:
-        best = study.best
-        cells = {
-            "file": study.file,
-            "stage": study.meta.stage,
-            "trial": "" if best is None else str(best.number),
-            "metric": study.meta.metric,
-            "error": "" if best is None else error_text(best.error),
-            "confirmed": study.confirmed_text,
-        }
-        texts = [cells[name] for name in self._facts] + [self._value_text(study, name) for name in self.parameters]
-        texts += [self._data_text(study)] if self._has_data else []
-        return tuple(printable_text(text) or NOTHING for text in texts)
+    def _setting_name(self, key: str) -> str:
+        """Its last part, as the table has no room; as PtyRAD tunes it where it can; whole where two have one."""
+        names = {other: _short_name(other) for other in self.settings}
+        return key if list(names.values()).count(names[key]) > 1 or names[key] in self.parameters else names[key]
 
     def _data_text(self, study: StudyBest) -> str:
-        """The data's file name; its path where files of one name are several."""
+        """The data's file name; its path where files of one name are several, its SHA-256 where it was another then."""
         name = Path(study.data).name
         same = {other.data for other in self.studies if Path(other.data).name == name}
-        return name if len(same) == 1 else from_here(Path(study.data))
+        text = name if len(same) == 1 else from_here(Path(study.data))
+        digests = {other.data_sha256 for other in self.studies if other.data == study.data}
+        return text if len(digests) == 1 else f"{text} SHA-256 {study.data_sha256[:8] or 'unknown'}"
 
     def _is_own(self, study: StudyBest, parameter: str) -> bool:
         """Whether the study has the file's own value of a parameter that it does not tune."""
         return study.best is not None and parameter not in study.tuned and study.own_value(parameter) is not None
 
-    def _value_text(self, study: StudyBest, parameter: str) -> str:
+    def _value_text(self, parameter: str, study: StudyBest) -> str:
         if self._is_own(study, parameter):
             return f"({value_text(study.own_value(parameter))})"
         return value_text(study.values[parameter]) if parameter in study.values else ""
@@ -315,35 +226,39 @@ class StudyComparison:
 # --- what can be compared: pure -----------------------------------------------------------------------
 
 
-def find_obstacles(studies: Sequence[StudyBest], differences: Sequence[str] = ()) -> list[str]:
-    """Why errors of these studies do not say which did better, one sentence each; ``differences`` are of settings."""
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    text: Callable[[StudyBest], str]
+    numeric: bool = False
+
+
+def find_obstacles(studies: Sequence[StudyBest]) -> list[str]:
+    """In what the studies differ, their settings apart, so that errors do not say which did better: ``the data``."""
     questions: tuple[tuple[str, Callable[[StudyBest], str]], ...] = (
-        ("engines", lambda study: study.meta.engine),
-        ("metrics", lambda study: study.meta.metric and f"{study.meta.direction}d {study.meta.metric}"),
-        ("data", _data_identity),
-        ("held-out data", _held_out_text),
+        ("the engine", lambda study: study.meta.engine),
+        ("the metric", lambda study: study.meta.metric),
+        ("the direction of the metric", lambda study: study.meta.metric and study.meta.direction),
+        ("the data", lambda study: study.data_sha256 or study.data),
+        ("the data held out", _held_out_text),
     )
-    sentences = []
-    for what, answer in questions:
-        files: dict[str, list[str]] = {}
-        for study in studies:
-            files.setdefault(answer(study), []).append(study.file)
-        if len(files) > 1:
-            sentences.append(f"errors do not compare, of other {what}: {grouped_text(files)}")
-    if differences:
-        sentences.append(f"errors do not compare, of other settings: {'; '.join(differences)}")
-    return sentences
+    return [what for what, answer in questions if len(set(map(answer, studies))) > 1]
 
 
-def grouped_text(files: Mapping[str, Sequence[str]]) -> str:
-    """``minimized loss (a.h5, b.h5), maximized contrast (c.h5)``."""
-    return ", ".join(f"{printable_text(text) or 'none'} ({', '.join(names)})" for text, names in files.items())
+def listed_text(names: Sequence[str], most: int = _MOST + 1) -> str:
+    """``scale``, ``scale and dz``, ``scale, dz and rotation``; from ``most`` on they are counted."""
+    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
-def _data_identity(study: StudyBest) -> str:
-    """The data's file name, and what tells it from another of that name."""
-    digest = study.data_sha256[:8]
-    return " ".join(filter(None, (Path(study.data).name, digest and f"SHA-256 {digest}...")))
+def _short_name(key: str) -> str:
+    """A setting's dotted key by the name under which it can be tuned, else its last part; an element with its list."""
+    tuned = (name for name, tunable in tunables.PARAMETERS.items() if tunable.where == key and name in key)
+    return next(tuned, key.rpartition(".")[2])
+
+
+def _setting_text(key: str, study: StudyBest) -> str:
+    return shorten_text(value_text(study.settings[key]), _LONGEST) if key in study.settings else ""
 
 
 def _held_out_text(study: StudyBest) -> str:
@@ -367,7 +282,7 @@ def flat_row(study: StudyBest) -> dict[str, Any]:
     """A study as one row, for CSV: ``confirmed.mean``, ``params.NAME``, ``metrics.NAME``; ``tuned`` has blanks."""
     flat = study.to_object()
     confirmed = {name: value for name, value in (flat.pop("confirmed") or {}).items() if name != "metrics"}
-    others = (flat.pop(name) for name in ("values", "metrics", "optimum", "deviation"))
+    others = (flat.pop(name) for name in ("values", "metrics", "optimum", "deviation", "settings"))
     parts = zip(_PARTS, (confirmed, *others), strict=True)
     flat["tuned"] = " ".join(flat["tuned"])
     return flat | {f"{part}{name}": value for part, values in parts for name, value in values.items()}

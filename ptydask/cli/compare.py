@@ -12,12 +12,14 @@ from ptydask.formatting import size_text
 
 _MORE = """\
 formats:
-  table  a row a study: file, trial, error, its mean with other seeds where there is one, parameters, data
+  table  a row a study: file, trial, error, its mean with other seeds where there is one, parameters, where their
+         optimum is by the slopes, settings that differ, data
   json   an object a study, every digit; 'values' with what earlier stages found, 'tuned' what was tuned
-  csv    the same, a line a study: params.NAME, metrics.NAME, confirmed.mean
+  csv    the same, a line a study: params.NAME, metrics.NAME, optimum.NAME, deviation.NAME, settings.KEY
 
-Whether the errors can be compared is said below the table: not those of other metrics, engines, data or
-settings. A file that cannot be read is named on stderr, and the others are compared (exit code 1)."""
+Below the table it says whether the errors can be compared (not those of other metrics, engines, data or
+settings), and whether the optima agree. A folder stands for the results files in it. A file that cannot be
+read is named on stderr, and the others are compared (exit code 1)."""
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -25,7 +27,8 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = arguments.add_command(
         subparsers, "compare", "put the best of several studies side by side", more=_MORE, file=False
     )
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.h5", help="results files, of running studies too")
+    files = "results files, of running studies too, or folders of them"
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.h5", help=files)
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: table")
     parser.add_argument("-o", "--output", type=Path, metavar="NAME.html", help="also a web page with their images")
     scale = "grey scale of the images: one for all (default), or each its own"

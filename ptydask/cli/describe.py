@@ -21,6 +21,7 @@ from ptydask.formatting import (
     sparkline,
     state_text,
     value_text,
+    wrap_line,
 )
 from ptydask.lineage import StageLineage
 from ptydask.model import Direction, Image, Optimum, StudyMeta, TrialRecord
@@ -101,7 +102,7 @@ def best_text(
     every = (idle_notes, edge_notes, optimum_notes, gains.baseline_notes(record, own, meta.lineage))
     both = {name: "; ".join(filter(None, (notes.get(name) for notes in every))) for name in record.params}
     lines += _aligned_pairs(record.params, {name: f"({text})" for name, text in both.items() if text})
-    lines += [f"  {about}"] if about else []
+    lines += wrap_line(f"  {about}", 79) if about else []
     names = [name for name in record.metrics if name != meta.metric and not is_minor(name, meta.engine)]
     others = {name: error_text(record.metrics[name]) for name in names}
     lines += _aligned_pairs(others, {name: f"({WITH_OTHER_SEEDS}: {text})" for name, text in repeated.items()})

@@ -107,7 +107,9 @@ def compute_layout(
     return MontageLayout(columns, places[-1] // columns + 1, image, caption, head, scale, cell), places
 
 
-def draw_sheet(sheet: MontageSheet, *, columns: int | None, common: bool, dpi: float | None, title: str) -> Figure:
+def draw_sheet(
+    sheet: MontageSheet, *, columns: int | None, common: bool, dpi: float | None, title: str | None
+) -> Figure:
     """See :func:`ptydask.analysis.montage.trial_images.draw_sheet`."""
     pictures, look = sheet.pictures, sheet.look
     if not pictures:
@@ -122,10 +124,10 @@ def draw_sheet(sheet: MontageSheet, *, columns: int | None, common: bool, dpi: f
     captions = [lines[:_MOST_LINES] for lines in captions]
     most = max(map(len, captions))
     width = compute_layout(pictures, columns, most, 0, look.cell)[0].width - 2 * _MARGIN
-    headline = textwrap.wrap(_title_text(sheet, title), int(width * _TITLE))
-    remarks = _head_lines(sheet, alike if len(pictures) > 1 or labelled else {})
+    headline = [] if title is None else textwrap.wrap(_title_text(sheet, title), int(width * _TITLE))
+    remarks = [] if title is None else _head_lines(sheet, alike if len(pictures) > 1 or labelled else {})
     remarks = [line for text in remarks for line in textwrap.wrap(text, int(width * _SMALL))]
-    head = 0.06 + 0.16 * len(headline) + len(remarks) * _LINE
+    head = 0.0 if title is None else 0.06 + 0.16 * len(headline) + len(remarks) * _LINE
     layout, places = compute_layout(pictures, columns, most, head, look.cell)
     figure = Figure(figsize=(layout.width, layout.height), dpi=dpi or _choose_dpi(pictures, layout))
     if max(layout.width, layout.height) * figure.dpi > _SIDE:
@@ -251,7 +253,7 @@ def _draw_cell(
         black, white = sheet_layout.sheet_grey_limits([picture])
         colours, low, high = "gray", black - 2 * (white - black), white
     axes.imshow(picture.data, cmap=colours, vmin=low, vmax=high, extent=box, aspect="auto", interpolation="auto")
-    first = place % layout.columns == 0
+    first = look.every_scale or place % layout.columns == 0
     if layout.scale and picture.width is not None:
         if picture.arrows is not None and limits is not None:
             _draw_arrows(axes, layout, box, picture.arrows, sheet_layout.arrow_factor(sheet.pictures), limits, look)

@@ -32,6 +32,8 @@ class PictureLook:
     """Where the colours begin and end."""
     pale: bool = False
     """Words and bars on the picture are dark."""
+    every_scale: bool = False
+    """Each picture has its scale bar, or what its rings are; else the first of a row, for all of it."""
 
 
 LOOKS: Mapping[PictureKind, PictureLook] = {
@@ -39,7 +41,9 @@ LOOKS: Mapping[PictureKind, PictureLook] = {
     "amplitude": PictureLook("amplitude of the object, mean over depth"),
     "slices": PictureLook("phase of each slice", "phase less each slice's median", strip=True),
     "spectrum": PictureLook("power spectrum of the phase, summed over depth, Hann window", cell=3.0),
-    "probe": PictureLook("amplitude of the probe, all modes"),
+    "probe": PictureLook(
+        "amplitude of the probe, all modes", "square root of intensity, in the units of the patterns as normalised"
+    ),
     "modes": PictureLook("amplitude of each probe mode, and its share of the intensity", strip=True, scale="0 to 1"),
     "probe-reciprocal": PictureLook("amplitude of the probe in reciprocal space, all modes", cell=3.0, scale="from 0"),
     "positions": PictureLook("where the positions were refined to", colours="viridis", cell=4.5, pale=True),

@@ -84,11 +84,13 @@ class MontageSheet:
     """Trial number -> its rank among all that completed."""
     reference: int | None = None
     """The trial that all others are compared with."""
+    own_look: PictureLook | None = None
+    """In place of what is usual for this kind."""
 
     @property
     def look(self) -> PictureLook:
         """How its pictures are drawn."""
-        return LOOKS[self.what]
+        return self.own_look or LOOKS[self.what]
 
 
 def missing_words(what: PictureKind) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ptydask.analysis.comparison import StudyBest
 from ptydask.analysis.figures import style
 from ptydask.analysis.montage import sheet_layout, trial_images
 from ptydask.analysis.montage.picture_kinds import LOOKS, PictureKind, parse_kind
 from ptydask.analysis.montage.sheet_layout import MontageCell, MontageSheet
+from ptydask.analysis.study_best import StudyBest
 from ptydask.errors import StoreError
-from ptydask.formatting import counted, error_text
+from ptydask.formatting import error_text
 from ptydask.store import reader
 
-_LETTERS = 30
+_LETTERS = 36
 """Of a file's name below its image, at most."""
+_CELL = 2.5
+"""Width of a picture, inches: alike for all kinds, so that a study has its place in each sheet."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class StudySheet:
 def read_study_images(studies: Sequence[StudyBest], what: PictureKind = "phase") -> StudySheet:
     """The picture of each study's best trial, in the order of the studies; raises UsageError for another ``what``."""
     what = parse_kind(what)
-    pixels = sheet_layout.cell_pixels(len(studies), cell=LOOKS[what].cell)
+    look = replace(LOOKS[what], cell=_CELL, every_scale=True)
+    pixels = sheet_layout.cell_pixels(len(studies), cell=_CELL)
     cells: list[MontageCell] = []
     lost: dict[str, str] = {}
     for study in studies:
@@ -45,17 +48,16 @@ def read_study_images(studies: Sequence[StudyBest], what: PictureKind = "phase")
         except StoreError as error:
             lost[study.file] = str(error)
             continue
-        cells += [_name_cell(cell, study) for cell in sheet.pictures]
+        cells += [_name_cell(cell, study, with_error=what == "phase") for cell in sheet.pictures]
         if not sheet.pictures:
             lost[study.file] = none or f"trial {study.best.number}: {sheet.lost.get(study.best.number, 'has none')}"
     if not cells:
         return StudySheet(None, lost)
-    meta = replace(studies[0].meta, name=counted(len(cells), "study").replace("studys", "studies"))
-    return StudySheet(MontageSheet(meta, what, tuple(cells)), lost)
+    return StudySheet(MontageSheet(studies[0].meta, what, tuple(cells), own_look=look), lost)
 
 
-def _name_cell(cell: MontageCell, study: StudyBest) -> MontageCell:
-    """The cell with its file, trial and error below it."""
+def _name_cell(cell: MontageCell, study: StudyBest, *, with_error: bool) -> MontageCell:
+    """The cell with its file below it, and on request trial and error."""
     error = f"trial {cell.record.number}, {study.meta.metric} {error_text(cell.record.error)}"
-    lines = (style.escape_text(error), *cell.lines)
+    lines = (*[style.escape_text(error)] * with_error, *cell.lines)
     return replace(cell, label=style.display_name(study.file, _LETTERS), lines=lines)

@@ -49,9 +49,17 @@ def draw(
 
 
 def draw_sheet(
-    sheet: MontageSheet, *, columns: int | None = None, common: bool = True, dpi: float | None = None, title: str = ""
+    sheet: MontageSheet,
+    *,
+    columns: int | None = None,
+    common: bool = True,
+    dpi: float | None = None,
+    title: str | None = "",
 ) -> Figure:
-    """A sheet that was read, as a figure; one of words where it has no picture. ``title`` goes after the study's."""
+    """A sheet that was read, as a figure; one of words where it has no picture.
+
+    ``title`` goes after the study's; None: nothing stands above the pictures.
+    """
     figures.need_matplotlib()
     from ptydask.analysis.figures import style
     from ptydask.analysis.montage import drawing

@@ -20,11 +20,15 @@ from ptydask.store import files
 
 SHOWN: tuple[tuple[PictureKind, str], ...] = (
     ("phase", "Phase, summed over depth"),
-    ("spectrum", "Power spectra"),
-    ("probe", "Probes"),
+    ("spectrum", "Power spectrum of that phase, Hann window"),
+    ("probe", "Amplitude of the probe, all modes"),
 )
-_DPI = 160
+_DPI = 200
 """Of the images: sharp on a screen, and some hundred kilobytes for a dozen studies."""
+_COLUMNS = 4
+"""Of pictures, at most: what fills a page."""
+_WIDE, _WIDEST = 480, 1360
+"""Pixels of a picture and of all in a row, at most; a narrower window makes them smaller."""
 
 Scale = Literal["common", "each"]
 
@@ -79,6 +83,12 @@ def _row(tag: str, cells: Sequence[str], best: bool = False) -> str:
     return f'<tr class="best">{text}</tr>' if best else f"<tr>{text}</tr>"
 
 
+def _column_count(count: int) -> int:
+    """Full rows where that can be: 6 in rows of 3, 8 in rows of 4, 5 as 3 and 2."""
+    rows = -(-count // _COLUMNS)
+    return -(-count // rows)
+
+
 def _section(compared: StudyComparison, what: PictureKind, title: str, scale: Scale) -> str:
     """A heading, the picture, and which studies have none."""
     from ptydask.analysis.montage import study_images, trial_images
@@ -86,11 +96,14 @@ def _section(compared: StudyComparison, what: PictureKind, title: str, scale: Sc
     images = study_images.read_study_images(compared.studies, what)
     body = '<p class="empty">No study has one.</p>'
     if images.sheet is not None:
-        drawn = trial_images.draw_sheet(images.sheet, common=scale == "common", dpi=_DPI, title="the best of each")
+        columns = _column_count(len(images.sheet.pictures))
+        common = scale == "common"
+        drawn = trial_images.draw_sheet(images.sheet, columns=columns, common=common, dpi=_DPI, title=None)
         png = io.BytesIO()
         drawn.savefig(png, format="png", dpi=_DPI)
         names = ", ".join(study.file for study in compared.studies if study.file not in images.lost)
         alt = html.escape(f"{title}: {names}", quote=True)
-        body = f'<img class="sheet" src="{pictures.compress_png(png.getvalue())}" alt="{alt}">'
+        source, width = pictures.compress_png(png.getvalue()), min(_WIDEST, _WIDE * columns)
+        body = f'<img class="sheet" width="{width}" src="{source}" alt="{alt}">'
     lost = "".join(f"<p>{html.escape(f'{file}: {why}')}</p>" for file, why in images.lost.items())
     return f'<section id="{what}"><h2>{html.escape(title)}</h2>{body}<div class="note">{lost}</div></section>'
