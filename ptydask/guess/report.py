@@ -182,9 +182,9 @@ def _describe_disagreement(one: _Turn, other: _Turn, gap: float | None) -> str:
     focus = next((turn for turn in (one, other) if "C10" in turn), None)
     if focus is None:
         return f"{told}; none of the two is used"
-    C10, beside = _float(focus["C10"]), other if focus is one else one
+    seen, beside = _float(focus["C10"]), other if focus is one else one
     signs = " or ".join(
-        f"C10 {value:+.0f} with {_text(turn['rotation'].value)}" for turn, value in ((focus, C10), (beside, -C10))
+        f"C10 {value:+.0f} with {_text(turn['rotation'].value)}" for turn, value in ((focus, seen), (beside, -seen))
     )
     own = focus["C10"].file_value
     says = f"; the file says {own:+g}, which may have the wrong sign" if isinstance(own, float | int) else ""
