@@ -402,6 +402,36 @@ def test_a_name_that_cannot_be_written_is_refused_first(tmp_path, capsys, monkey
     assert word in err
 
 
+MISSPELT = {
+    "probe_conv_angl": "probe_conv_angle",
+    "probe_abberations": "probe_aberrations",
+    "meas_flipt": "meas_flipT",
+    "pos_scan_afine": "pos_scan_affine",
+    "meas_calibratoin": "meas_calibration",
+}
+
+
+@pytest.mark.parametrize("key", MISSPELT)
+def test_a_misspelt_key_is_refused(tmp_path, capsys, key):
+    """What it says would count for nothing."""
+    params = demo.write(tmp_path)
+    capsys.readouterr()
+    data = yaml.safe_load(params.read_text())
+    data["init_params"][key] = data["init_params"].pop(MISSPELT[key], None)
+    params.write_text(yaml.safe_dump(data))
+    assert main(["guess", str(params)]) == 2
+    assert f"did you mean '{MISSPELT[key]}'" in capsys.readouterr().err
+
+
+@pytest.mark.ptyrad
+def test_no_key_of_ptyrad_is_taken_for_a_misspelt_one(tmp_path):
+    from ptydask.engines.ptyrad import schema
+
+    init = yaml.safe_load(demo.write(tmp_path).read_text())["init_params"]
+    for key in schema.known_fields("init_params"):
+        assert read_geometry({key: None, **init}).pixels == 48
+
+
 def test_other_files_are_refused(tmp_path, capsys):
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text("program: train.py\nmethod: random\nparameters: {a: {values: [1, 2]}}\n")

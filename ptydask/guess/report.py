@@ -30,6 +30,9 @@ _OFF_MIDDLE = 0.75
 _HOT, _FEW = 5.0, 0.001
 """A pixel so many times as bright as the disk is hot, if no more than this share of all are."""
 
+RADIUS = "the disk's radius is"
+"""What the warning begins with that says the same as a convergence angle."""
+
 _Turn = Mapping[str, Guess]
 """What one method has of :data:`TOGETHER`; a rotation and flips always."""
 
@@ -245,7 +248,7 @@ def _disk_warnings(
     own = geometry.pixel_angle
     if own and geometry.convergence and abs(disk.radius * own / geometry.convergence - 1) > 0.05:
         says = geometry.convergence / own
-        yield f"the disk's radius is {disk.radius:.1f} pixels, by dx and conv_angle of the file it would be {says:.1f}"
+        yield f"{RADIUS} {disk.radius:.1f} pixels, by dx and conv_angle of the file it would be {says:.1f}"
 
 
 def _text(value: Value) -> str:
