@@ -109,6 +109,24 @@ def test_guesses_are_tried_and_what_is_not_tuned_is_said():
     assert any("beyond" in notice for notice in beyond.notices)
 
 
+@pytest.mark.parametrize(
+    ("guess", "own", "written"),
+    [
+        (("rotation", -1.282181, 0.61), 0.0, {"rotation": -1.5}),
+        (("rotation", 357.6, 0.1), 0.0, {"rotation": -2.5}),
+        (("rotation", 47.37, 0.61), 0.0, {"rotation": 47.37}),
+        (("rotation", -0.24, 0.1), 0.0, {}),
+        (("C10", 243.37, 28.0), -230.0, {"C10": 240.0}),
+        (("C12a", 43.7321, 2.8), None, {"C12a": 43.7}),
+        (("C12a", 1.0, 2.8), None, {}),
+        (("dx", 0.123456, 0.0012), 0.2, {"dx": 0.1235}),
+    ],
+)
+def test_what_is_written_has_no_more_digits_than_are_known(guess, own, written):
+    name, value, deviation = guess
+    assert points.values_to_write({name: one(name, value, deviation, own=own)}, SPACE) == written
+
+
 @pytest.mark.ptyrad
 def test_a_run_tries_the_guess(tmp_path):
     """By the patterns themselves."""

@@ -77,12 +77,36 @@ def use_guesses(
             if name in narrow and guess.trust == "good" and guess.deviation is not None and not round_about:
                 wanted = [point.params[name] for point in kept if name in point.params]
                 narrowed[name] = narrow_range(dist, value, guess.deviation, filter(ranges.is_number, wanted))
-            went = "" if narrowed[name] == dist else f"; range {ranges.describe(narrowed[name])}, not {_ends(dist)}"
+            went = (
+                ""
+                if narrowed[name] == dist
+                else f"; range {ranges.describe(narrowed[name])}, narrowed from {_ends(dist)}"
+            )
             notices.append(f"{text}{went}")
     if not params:
         return Guessed(None, space, tuple(notices), (*untuned, "guess: nothing that is tuned was guessed"), good)
     rest = {name: value for name, value in start.items() if ranges.contains(narrowed[name], value)}
     return Guessed(Point({**rest, **params}, GUESSED), narrowed, tuple(notices), tuple(untuned), good)
+
+
+def values_to_write(chosen: Mapping[str, Guess], space: Mapping[str, Distribution]) -> dict[str, float]:
+    """What of the guesses that count the params file has otherwise, rounded to two digits of the deviation.
+
+    Of a parameter that the file tunes with steps the value on its grid, where that reaches so far.
+    """
+    values: dict[str, float] = {}
+    for name, guess in chosen.items():
+        dist = space.get(name)
+        value = _turn_into(dist, guess.value) if name == "rotation" else guess.value
+        if guess.agrees or not isinstance(value, float):
+            continue
+        if isinstance(dist, FloatRange | IntRange) and dist.step and dist.low <= value <= dist.high:
+            value = float(ranges.nearest_value(dist, value))
+        elif guess.deviation:
+            value = round(value, max(0, 1 - math.floor(math.log10(guess.deviation))))
+        if value != guess.file_value:
+            values[name] = value
+    return values
 
 
 def _why_apart(chosen: Mapping[str, Guess], space: Mapping[str, Distribution]) -> str:
