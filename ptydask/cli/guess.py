@@ -220,7 +220,9 @@ def _print_report(report: Report) -> None:
     )
     styles = tuple("best" if mark else "" for mark in used)
     formats.write_table(formats.Table(columns, rows, frozenset({1, 2, 3}), styles), sys.stdout)
-    formats.print_report("\n* used by --write, and by run --guess\n" if any(used) else "\nnothing to be used\n")
+    formats.print_report(
+        "\n* what counts: --write and run --guess use these\n" if any(used) else "\nnothing to be used\n"
+    )
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in report.guesses:
         if one.why:
