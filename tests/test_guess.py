@@ -162,6 +162,16 @@ def test_disk_is_measured_to_a_tenth_of_a_pixel(radius):
     assert measured.ellipticity < 0.02
 
 
+@pytest.mark.parametrize("radius", [9.66, 10.77, 12.02, 16.03, 20.3])
+def test_a_sharp_disk_is_as_large_as_its_pixels(radius):
+    """An aperture is what the pixels make of it, which the deviation covers."""
+    y, x = np.mgrid[:64, :64] - 32
+    bright = np.hypot(y, x) <= radius
+    measured = disk.measure_disk(100.0 * bright + 1)
+    assert measured.radius == pytest.approx(np.sqrt(bright.sum() / np.pi), abs=0.05)
+    assert abs(measured.radius - radius) < 2 * measured.radius_deviation
+
+
 @pytest.mark.parametrize("ratio", [1.05, 1.2])
 def test_ellipticity_is_measured(ratio):
     assert disk.measure_disk(soft_disk(ratio=ratio)).ellipticity == pytest.approx(ratio - 1, abs=0.01)
