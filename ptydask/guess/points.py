@@ -101,7 +101,8 @@ def values_to_write(chosen: Mapping[str, Guess], space: Mapping[str, Distributio
         if guess.agrees or not isinstance(value, float):
             continue
         if isinstance(dist, FloatRange | IntRange) and dist.step and dist.low <= value <= dist.high:
-            value = float(ranges.nearest_value(dist, value))
+            near = ranges.nearest_value(dist, value)
+            value = float(near) if ranges.is_number(near) else value
         elif guess.deviation:
             value = round(value, max(0, 1 - math.floor(math.log10(guess.deviation))))
         if value != guess.file_value:
