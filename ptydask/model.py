@@ -183,6 +183,8 @@ class StudyPlan:
     """The file of ptydask's own that named the source, where one was given in its place."""
     settings: tuple[str, ...] = ()
     """The dotted keys that were set beside the file, with ``--set``."""
+    guessed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Value and standard deviation of each tuned parameter that the patterns tell well."""
 
     def trial_seed(self, params: Mapping[str, Scalar]) -> int:
         """The seed of a trial with these parameters."""

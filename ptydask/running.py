@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ptydask import config
-from ptydask.driver.conduct import Prepared, carry_out, prepare, run_of
+from ptydask.driver.conduct import Prepared, carry_out, looks_at_patterns, prepare, run_of
 from ptydask.driver.contract import View, snapshot_of_records
 from ptydask.driver.execute import exhausted_text
 from ptydask.driver.notification import RunFacts, notify
@@ -61,7 +61,8 @@ def announce_queue(requests: Sequence[RunRequest], view: View, *, independent: b
 
 def _say_looking(requests: Sequence[RunRequest], view: View) -> None:
     """That the time until anything else is said goes into guesses, where some are asked for."""
-    if requests[0].overrides.guess is not None and (line := plan_text.looking_line(len(requests))):
+    waiting = sum(map(looks_at_patterns, requests))
+    if waiting and (line := plan_text.looking_line(waiting)):
         view.notice(line)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -159,6 +160,16 @@ def test_disk_is_measured_to_a_tenth_of_a_pixel(radius):
     assert measured.radius == pytest.approx(radius, abs=0.1)
     assert measured.centre == pytest.approx((47.3, 49.1), abs=0.1)
     assert measured.ellipticity < 0.02
+
+
+@pytest.mark.parametrize("radius", [9.66, 10.77, 12.02, 16.03, 20.3])
+def test_a_sharp_disk_is_as_large_as_its_pixels(radius):
+    """An aperture is what the pixels make of it, which the deviation covers."""
+    y, x = np.mgrid[:64, :64] - 32
+    bright = np.hypot(y, x) <= radius
+    measured = disk.measure_disk(100.0 * bright + 1)
+    assert measured.radius == pytest.approx(np.sqrt(bright.sum() / np.pi), abs=0.05)
+    assert abs(measured.radius - radius) < 2 * measured.radius_deviation
 
 
 @pytest.mark.parametrize("ratio", [1.05, 1.2])
@@ -353,7 +364,7 @@ def test_the_guesses_are_written_into_the_file(tmp_path, capsys, form):
     chosen = {guess["parameter"]: guess["value"] for guess in json.loads(capsys.readouterr().out)["guesses"]}
     before, after = yaml.safe_load(text), yaml.safe_load(tuned.read_text())
     init = after["init_params"]
-    assert init["pos_scan_affine"] == pytest.approx([1, 0, chosen["rotation"], 0], abs=1e-5)
+    assert init["pos_scan_affine"] == [1, 0, round(2 * chosen["rotation"]) / 2, 0]  # on the grid of the file's range
     # The convergence angle is as the file has it, within two deviations.
     assert {key for key in init if init[key] != before["init_params"].get(key)} == {"pos_scan_affine"}
     assert after["hypertune_params"] == before["hypertune_params"]
@@ -366,12 +377,47 @@ def test_the_guesses_are_written_into_the_file(tmp_path, capsys, form):
 def test_what_was_found_before_stays_where_it_is(tmp_path, capsys):
     """The written file describes a study of the same name, whose results may be there."""
     params = demo.write(tmp_path)
-    options = ["guess", str(params), "--write", str(tmp_path / "tuned.yaml"), "--force"]
-    assert main(options) == 0
-    assert " -o " not in capsys.readouterr().err
-    (tmp_path / "demo.h5").touch()
-    assert main(options) == 0
-    assert "tuned.h5" in capsys.readouterr().err
+    assert main(["guess", str(params), "--write", str(tmp_path / "tuned.yaml")]) == 0
+    assert f"python -m ptydask run {tmp_path / 'tuned.yaml'} -o {tmp_path / 'tuned.h5'}" in capsys.readouterr().err
+    assert "demo.h5" in (tmp_path / "tuned.yaml").read_text().partition("A PtyRAD params file")[0]
+
+
+def test_the_table_marks_what_is_used(tmp_path, capsys):
+    params = demo.write(tmp_path)
+    capsys.readouterr()
+    assert main(["guess", str(params)]) == 0
+    out = capsys.readouterr().out
+    assert {line.split()[0] for line in out.splitlines() if " * " in line} == {"conv_angle", "rotation", "meas_flipT"}
+    assert "e+" not in out
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_several_files_have_a_row_each_and_a_broken_one_is_told(tmp_path, capsys, form):
+    given = demo.write(tmp_path / "demo").read_text()
+    for name, key, value in (("a", "probe_conv_angle", 20.0), ("b", "meas_params", {"path": "nope.h5"}), ("c", "", 0)):
+        data = yaml.safe_load(given)
+        data["init_params"] |= {key: value} if key else {}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(data))
+    (tmp_path / "d.yaml").write_text("program: train.py\nmethod: random\nparameters: {a: {values: [1, 2]}}\n")
+    capsys.readouterr()
+    assert main(["guess", str(tmp_path), "--format", form]) == 1
+    out, err = capsys.readouterr()
+    assert all(word in err for word in ("b.yaml", "nope.h5", "d.yaml"))
+    if form == "json":
+        reports = {Path(name).name: report for name, report in json.loads(out).items()}
+        assert [name for name, report in reports.items() if "error" in report] == ["b.yaml", "d.yaml"]
+        assert reports["a.yaml"]["guesses"][0]["parameter"] == "conv_angle"
+    else:
+        first, second = (line for line in out.splitlines() if "24.53 +- 0.34" in line)
+        assert "conv_angle 20" in first
+        assert "conv_angle" not in second
+
+
+def test_one_file_is_written_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(measuring, "guess_params", None)
+    for options in (["--write", str(tmp_path / "t.yaml")], ["-o", str(tmp_path / "g.png")]):
+        assert main(["guess", "a.yaml", "b.yaml", *options]) == 2
+        assert "one file" in capsys.readouterr().err
 
 
 def test_the_picture_is_written(tmp_path, capsys):
@@ -400,6 +446,36 @@ def test_a_name_that_cannot_be_written_is_refused_first(tmp_path, capsys, monkey
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert word in err
+
+
+MISSPELT = {
+    "probe_conv_angl": "probe_conv_angle",
+    "probe_abberations": "probe_aberrations",
+    "meas_flipt": "meas_flipT",
+    "pos_scan_afine": "pos_scan_affine",
+    "meas_calibratoin": "meas_calibration",
+}
+
+
+@pytest.mark.parametrize("key", MISSPELT)
+def test_a_misspelt_key_is_refused(tmp_path, capsys, key):
+    """What it says would count for nothing."""
+    params = demo.write(tmp_path)
+    capsys.readouterr()
+    data = yaml.safe_load(params.read_text())
+    data["init_params"][key] = data["init_params"].pop(MISSPELT[key], None)
+    params.write_text(yaml.safe_dump(data))
+    assert main(["guess", str(params)]) == 2
+    assert f"did you mean '{MISSPELT[key]}'" in capsys.readouterr().err
+
+
+@pytest.mark.ptyrad
+def test_no_key_of_ptyrad_is_taken_for_a_misspelt_one(tmp_path):
+    from ptydask.engines.ptyrad import schema
+
+    init = yaml.safe_load(demo.write(tmp_path).read_text())["init_params"]
+    for key in schema.known_fields("init_params"):
+        assert read_geometry({key: None, **init}).pixels == 48
 
 
 def test_other_files_are_refused(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """What counts of several methods' guesses, where they agree, disagree, or tell half."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,19 +50,20 @@ def test_quarter_turn_of_the_tests():
         ((10.0, MIRRORED), False),
     ],
 )
-def test_of_two_that_disagree_neither_is_good(other, agrees):
+def test_of_two_that_disagree_neither_counts(other, agrees):
     guesses, warnings = reconcile([*turn("a", 10.0), *turn("b", *other, C10=200.0)])
     assert bool(warnings) is not agrees
     turns = [guess for guess in guesses if guess.parameter in ("rotation", "C10")]
-    assert all((guess.trust == "good") is agrees for guess in turns)
+    assert all((guess.trust == "good") is guess.counts is agrees for guess in turns)
     assert all(bool(guess.why) is not agrees for guess in turns)
+    assert bool(Report(guesses, ()).chosen()) is agrees
 
 
 def test_flips_of_which_nobody_doubts_stay_good():
     guesses, _ = reconcile([*turn("a", 10.0), *turn("b", 30.0)])
     assert {guess.trust for guess in guesses if guess.parameter == "meas_flipT"} == {"good"}
     guesses, _ = reconcile([*turn("a", 10.0), *turn("b", 10.0, MIRRORED)])
-    assert {guess.trust for guess in guesses if guess.parameter == "meas_flipT"} == {"fair"}
+    assert {guess.trust for guess in guesses if guess.parameter == "meas_flipT"} == {"none"}
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -76,17 +79,30 @@ def test_who_cannot_tell_the_opposite_turn_follows_who_can(first):
     assert not any(guess.opposite for guess in guesses)
 
 
-def test_two_that_cannot_tell_the_opposite_turn_choose_the_same():
-    guesses, warnings = reconcile([*turn("a", 10.0, twin=True), *turn("b", -170.0, twin=True, C10=200.0)])
+def test_two_that_cannot_tell_the_opposite_turn_and_agree_are_used():
+    guesses, warnings = reconcile([*turn("a", 10.0, twin=True), *turn("b", 10.2, twin=True, C10=200.0)])
     assert not warnings
-    assert values(guesses, "a")["rotation"] == values(guesses, "b")["rotation"] == -170.0
     assert Report(guesses, ()).chosen()["rotation"].opposite
 
 
-def test_two_that_tell_opposite_turns_disagree():
-    guesses, warnings = reconcile([*turn("a", 10.0), *turn("b", -170.0, C10=200.0)])
-    assert warnings
-    assert {guess.trust for guess in guesses if guess.parameter != "meas_flipT"} == {"fair"}
+@pytest.mark.parametrize("twin", [True, False])
+@pytest.mark.parametrize("focus", [{}, {"C10": 179.0}, {"C10": -179.0, "C12a": 4.0}])
+def test_opposite_turns_that_nobody_tells_apart_are_not_determined(twin, focus):
+    guesses, (warning,) = reconcile([*turn("a", 0.35, twin=twin), *turn("b", -177.6, twin=twin, **focus)])
+    assert {guess.trust for guess in guesses if guess.parameter != FLIPS} == {"none"}
+    assert not Report(guesses, ()).chosen()
+    assert all(word in warning for word in ("0.35", "by a", "-177.6", "by b", "opposite turn", "C10 of the other sign"))
+    assert ("C10 +179" in warning and "C10 -179" in warning) is bool(focus)
+    reason = next(guess.why for guess in guesses if (guess.parameter, guess.method) == ("rotation", "a"))
+    assert "-177.6" in reason
+    assert "by b" in reason
+
+
+def test_the_sign_of_the_files_C10_is_doubted():
+    guesses = [*turn("a", 0.35), *turn("b", -177.6, C10=-179.0)]
+    of_file = [replace(guess, file_value=-230.0) if guess.parameter == "C10" else guess for guess in guesses]
+    assert "-230" in reconcile(of_file)[1][0]
+    assert "file" not in reconcile(guesses)[1][0]
 
 
 @pytest.mark.parametrize("alone", [[], turn("a", 10.0), [*turn("a", 10.0), *refused("b")]])

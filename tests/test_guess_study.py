@@ -1,6 +1,7 @@
 """What guesses do to a study: first points, ranges, stages, and what is gone on with."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ptydask import demo, running
 from ptydask.cli import main
 from ptydask.config import Overrides
 from ptydask.distributions import FloatRange, IntRange
-from ptydask.driver.conduct import run_of
+from ptydask.driver.conduct import looks_at_patterns, prepare, run_of
 from ptydask.driver.earlier import EarlierStudy
 from ptydask.driver.earlier_points import start_from
 from ptydask.driver.prepare import RunRequest, complete_plan
@@ -106,6 +107,24 @@ def test_guesses_are_tried_and_what_is_not_tuned_is_said():
     assert beyond.point is None
     assert beyond.space == space
     assert any("beyond" in notice for notice in beyond.notices)
+
+
+@pytest.mark.parametrize(
+    ("guess", "own", "written"),
+    [
+        (("rotation", -1.282181, 0.61), 0.0, {"rotation": -1.5}),
+        (("rotation", 357.6, 0.1), 0.0, {"rotation": -2.5}),
+        (("rotation", 47.37, 0.61), 0.0, {"rotation": 47.37}),
+        (("rotation", -0.24, 0.1), 0.0, {}),
+        (("C10", 243.37, 28.0), -230.0, {"C10": 240.0}),
+        (("C12a", 43.7321, 2.8), None, {"C12a": 43.7}),
+        (("C12a", 1.0, 2.8), None, {}),
+        (("dx", 0.123456, 0.0012), 0.2, {"dx": 0.1235}),
+    ],
+)
+def test_what_is_written_has_no_more_digits_than_are_known(guess, own, written):
+    name, value, deviation = guess
+    assert points.values_to_write({name: one(name, value, deviation, own=own)}, SPACE) == written
 
 
 @pytest.mark.ptyrad
@@ -212,6 +231,53 @@ def test_earlier_studies_come_first_and_nothing_is_tried_twice(params, measured,
     about = meta(engine="toy", config_json='{"init_params": {}}')
     after = start_from(plan(params), [EarlierStudy(Path("last.h5"), "last.h5", about, trials, {})])
     assert [point.origin for point in after.points] == ["from last.h5, trial 0", *others]
+
+
+@pytest.mark.ptyrad
+@pytest.mark.parametrize(("best", "lines"), [(-2.0, ["from", "guess"]), (-1.5, ["from", "guess"]), (None, ["guess"])])
+def test_the_point_that_is_tried_is_among_the_plans_details(params, measured, best, lines):
+    """On the grid, with what was not guessed; in the order in which points are tried."""
+    trials = () if best is None else (record(0, 0.1, params={"scale": 1.0, "rotation": best}),)
+    about = meta(engine="toy", config_json='{"init_params": {}}')
+    earlier = [EarlierStudy(Path("last.h5"), "last.h5", about, trials, {})] if trials else []
+    after = start_from(plan(params), earlier)
+    details = [(label, text) for label, text in after.details if label in ("from", "guess")]
+    assert [label for label, _ in details] == lines
+    assert details[-1][1] == "scale=1 rotation=-1.5"
+    assert not any("tried first" in notice for notice in after.notices)
+    assert any(notice.startswith("guess: rotation = -1.60 +- 0.20") for notice in after.notices)
+
+
+@pytest.mark.ptyrad
+@pytest.mark.parametrize(
+    ("best", "told"), [(-1.5, False), (-2.2, False), (-2.5, True), (358.5, False), (3.5, True), (0.0, True)]
+)
+def test_patterns_that_contradict_an_earlier_study_are_told(params, measured, best, told):
+    about = meta(engine="toy", config_json='{"init_params": {}}')
+    trials = (record(0, 0.1, params={"scale": 1.0, "rotation": best}),)
+    after = start_from(plan(params), [EarlierStudy(Path("last.h5"), "last.h5", about, trials, {})])
+    says = [notice for notice in after.notices if notice.startswith("the patterns say")]
+    assert bool(says) is told
+    assert all("rotation -1.60 +- 0.20" in notice and f"last.h5 found {best:g}" in notice for notice in says)
+
+
+@pytest.mark.ptyrad
+def test_a_guess_that_a_grid_has_not_is_not_said_to_be_tried(params, measured):
+    change(params, hypertune_params={"sampler_params": grid(scale=[1.0, 1.1], rotation=[-4.0, 4.0])})
+    listed = plan(params)
+    assert "guess" not in [point.origin for point in listed.points]
+    assert "guess" not in [label for label, _ in listed.details]
+    assert any("rotation=-1.5 is not tried" in notice for notice in listed.notices)
+
+
+@pytest.mark.ptyrad
+def test_a_convergence_angle_that_is_off_is_told_once(params, measured, monkeypatch):
+    warnings = (f"{report.RADIUS} 11.8 pixels", "C10 is not determined")
+    off = report.Report((one("conv_angle", 24.5, 0.1, own=20.0),), warnings)
+    monkeypatch.setattr(measuring, "report_once", lambda *_, **__: off)
+    notices = [notice for notice in plan(params).notices if notice.startswith("guess")]
+    assert len([notice for notice in notices if "conv_angle" in notice or "radius" in notice]) == 1
+    assert any("C10" in notice for notice in notices)
 
 
 @pytest.mark.ptyrad
@@ -344,6 +410,35 @@ def test_a_guess_asked_for_later_is_tried_then(quick):
     assert run(quick, "--trials", "2") == 0
     assert run(quick, "--guess", "ranges", "--trials", "4") == 0
     assert origins(quick).count("guess") == 1
+
+
+def recorded(request):
+    """The study of a request, all of its trials recorded."""
+    plan = prepare(replace(request, overrides=replace(request.overrides, guess=None))).plan
+    store = Store.open(plan.results, run_of(prepare(request)).meta)
+    for number in range(plan.budget.trials(1)):
+        put(store, record(number, params={name: values.low + number for name, values in plan.space.items()}))
+    store.finish()
+
+
+@pytest.mark.parametrize("guess", ["point", "ranges"])
+def test_the_patterns_of_a_finished_study_are_not_looked_at(quick, measured, guess):
+    request = RunRequest(quick, Overrides(engine="toy", guess=guess), "local", workers=1)
+    recorded(request)
+    measured.clear()
+    measuring._KNOWN.clear()
+    assert not looks_at_patterns(request)
+    view = Told()
+    assert running.announce(request, view).finished
+    assert not measured
+    log = view.stream.getvalue()
+    assert "nothing left to do" in log
+    assert "looking" not in log
+    assert "range is now" not in log
+    more = replace(request, overrides=replace(request.overrides, n_trials=9))
+    assert looks_at_patterns(more)
+    assert not run_of(prepare(more)).finished
+    assert measured
 
 
 @pytest.mark.parametrize("command", [["validate"], ["run", "--dry-run", "--workers", "1", "--cluster", "local"]])

@@ -167,7 +167,8 @@ def test_contrast_is_that_of_the_images_without_their_noise(amplitude, electrons
 
 
 @pytest.mark.parametrize(
-    ("fit", "panels", "title"), [(None, 0, ""), (FIT, 1, "250"), (replace(FIT, C10=1.0), 1, "refused")]
+    ("fit", "panels", "title"),
+    [(None, 0, ""), (FIT, 1, "C10 250 +- 10 angstrom (good)"), (replace(FIT, C10=1.0), 1, "not determined")],
 )
 def test_the_phase_is_drawn_where_there_is_one(fit, panels, title):
     rng = np.random.default_rng(3)
@@ -184,7 +185,7 @@ def test_the_phase_is_drawn_where_there_is_one(fit, panels, title):
     guesses = () if fit is None else tuple(judge(fit).values())
     measured = Measured(GEOMETRY, sample, disk.measure_disk(sample.mean), Report(guesses, ()), fit)
     titles = [axes.get_title(loc="left") for axes in guess_figure.draw(measured).axes]
-    phases = [text for text in titles if "parallax" in text]
+    phases = [text for text in titles if "Parallax" in text]
     assert len(phases) == panels
     assert all(title in text for text in phases)
 

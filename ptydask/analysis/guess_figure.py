@@ -8,16 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis.figures import need_matplotlib
+from ptydask.formatting import uncertain_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ptydask.guess.measuring import Measured
+    from ptydask.guess.report import Report
 
 _MOST = 256
 """Scan positions along a side of the field that is drawn, in its middle."""
 _ARROWS = 20
 """Along a side."""
+_FEW, _COARSE = 32, 2.0
+"""An image of fewer positions along a side, or of a coarser scan (:attr:`Geometry.coarseness`), shows no atoms."""
 
 
 def draw(measured: Measured) -> Figure:
@@ -61,7 +65,7 @@ def _draw_pattern(axes: Any, key: Any, measured: Measured) -> None:
         title = f"Mean pattern: disk of {disk.radius:.1f} pixels{mrad}"
     _dress(axes, title, "detector pixel")
     unit = "counts" if measured.sample.counted else "the file's unit"
-    bar = _add_bar(key, shown, f"mean of a pixel, {unit}")
+    bar = _add_bar(key, shown, f"mean of a pixel, {unit}; square-root scale")
     bar.set_ticks([0, *(float(f"{mean.max() * share:.1g}") for share in (0.05, 0.25, 0.8))])
 
 
@@ -72,10 +76,23 @@ def _draw_phase(axes: Any, key: Any, measured: Measured) -> None:
     low, high = np.percentile(image, (1, 99))
     step = measured.geometry.step
     shown = axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-9), extent=_extent(image.shape, step))
-    told = any(one.counts and one.method == "parallax" for one in measured.report.guesses)
-    title = f"Phase by parallax: C10 of {measured.parallax.C10:.0f} angstrom"
-    _dress(axes, title if told else "Phase by parallax: refused", "scan, angstrom")
-    _add_bar(key, shown, "phase, arbitrary unit").set_ticks([])
+    _dress(axes, parallax_title(measured.report), "scan, angstrom")
+    coarseness = measured.geometry.coarseness
+    few = min(image.shape) < _FEW or (coarseness is not None and coarseness > _COARSE)
+    why = f"\nno atoms to be expected of {image.shape[0]} x {image.shape[1]} positions" if few else ""
+    _add_bar(key, shown, f"phase, arbitrary unit{why}").set_ticks([])
+
+
+def parallax_title(report: Report) -> str:
+    """C10 and rotation by parallax, with deviations, and how far to trust them."""
+    has = {one.parameter: one for one in report.guesses if one.method == "parallax"}
+    texts = [
+        f"{name} {uncertain_text(one.value, one.deviation or 0.0)} {one.unit} "
+        f"({one.trust if one.counts else 'not determined'})"
+        for name in ("C10", "rotation")
+        if (one := has.get(name)) is not None and isinstance(one.value, float)
+    ]
+    return f"Parallax: {', '.join(texts[:1]) or 'not determined'}\n{', '.join(texts[1:])}".rstrip()
 
 
 def _draw_field(axes: Any, key: Any, measured: Measured) -> None:
@@ -137,3 +154,4 @@ def _dress(axes: Any, title: str, unit: str) -> None:
     axes.grid(visible=False)
     axes.set_title(title)
     axes.set_xlabel(unit)
+    axes.set_ylabel(unit)

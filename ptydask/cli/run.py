@@ -243,7 +243,7 @@ def _requests(args: argparse.Namespace, files: Sequence[Path]) -> list[RunReques
     return [replace(make_request(args, path, overrides), earlier=earlier) for path in files]
 
 
-def _study_files(paths: Sequence[Path]) -> list[Path]:
+def study_files(paths: Sequence[Path]) -> list[Path]:
     """The files, and those that describe a study in each of the folders; others that a folder has are told of."""
     files: list[Path] = []
     for path in paths:
@@ -306,7 +306,7 @@ def run_command(args: argparse.Namespace) -> int:
     """``ptydask run``."""
     try:
         with StopSignals() as stop:
-            files = _study_files(args.configs)
+            files = study_files(args.configs)
             return _run_study(args, files[0], stop) if len(files) == 1 else _run_queue(args, files, stop)
     except Terminated:
         return 75

@@ -14,6 +14,8 @@ from ptydask.formatting import shell_word
 from ptydask.model import StudyMeta
 from ptydask.space import ranges
 
+RANGE_NOTICE = "{}: the range is now"
+"""What a notice of a parameter's range begins with."""
 _ABSENT = object()
 _TUNED = "hypertune_params.tune_params"
 """Where PtyRAD's files have the tuned parameters."""
@@ -140,7 +142,7 @@ def _compare_spaces(old: Mapping[str, Any], new: Mapping[str, Any], file: str, s
         if "Categorical" in before["name"] or not same_kind:
             raise _incomparable_error(key, before["attributes"], now["attributes"], file)
         drawn_from = _describe_range(before)
-        yield f"{name}: the range is now {_describe_range(now)}, earlier trials were drawn from {drawn_from}"
+        yield f"{RANGE_NOTICE.format(name)} {_describe_range(now)}, earlier trials were drawn from {drawn_from}"
 
 
 def _describe_range(distribution: Mapping[str, Any]) -> str:

@@ -12,9 +12,10 @@ from ptydask import engines
 from ptydask.driver import comparability, provenance
 from ptydask.driver.earlier import EarlierStudy, other_defocus
 from ptydask.errors import UnusableResults, UsageError
-from ptydask.formatting import counted, params_text, shorten_text, value_text
+from ptydask.formatting import counted, params_text, shorten_text, uncertain_text, value_text
 from ptydask.model import (
     FROM_EARLIER,
+    GUESSED,
     NEAR_VALUES,
     OWN_VALUES,
     EarlierTrial,
@@ -35,6 +36,8 @@ _OF_THE_SPECIMEN = ("Nlayer", "dz", *tunables.TILTS)
 """PtyRAD's parameters that do not carry over with the microscope."""
 _WITHOUT = " without "
 """In an origin: what follows is not the earlier trial's, but the file's own."""
+_APART = 3.0
+"""Standard deviations of a guess from which on an earlier study found something else."""
 _MOST_NAMED = 6
 """Settings that are named where they differ."""
 _LONGEST = 60
@@ -77,6 +80,7 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
         lines.append(f"{plan.sampler.name} begins with what {counted(len(trials), 'trial')} of them say")
     notices = [f"{problem}; this study has begun, and goes on without it" for problem in unread]
     notices += (notice for study in studies for notice in _notices(study, plan, tuned))
+    notices += (notice for study in studies for notice in _contradictions(study, plan, tuned))
     if len(known) > len(trials):
         enough = f"{LEAST_EARLIER} earlier trials or more"
         notices.append(f"{plan.sampler.name} learns from {enough}, and there are {len(known)} that it can: from none")
@@ -84,7 +88,11 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
         plan,
         points=put_first(points, plan),
         earlier=trials,
-        details=(*plan.details, *(("" if place else "from", line) for place, line in enumerate(lines))),
+        details=(
+            *(line for line in plan.details if line[0] != GUESSED),
+            *(("" if place else "from", line) for place, line in enumerate(lines)),
+            *(line for line in plan.details if line[0] == GUESSED),  # in the order in which they are tried
+        ),
         notices=(*plan.notices, *notices),
     )
 
@@ -202,6 +210,20 @@ def _notices(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str]) -> Iter
         more = len(differing) - _MOST_NAMED
         named = "; ".join(differing[:_MOST_NAMED]) + (f"; and {counted(more, 'setting')} more" if more > 0 else "")
         yield f"{study.name} was run with other settings: {named}"
+
+
+def _contradictions(study: EarlierStudy, plan: StudyPlan, tuned: Iterable[str]) -> Iterator[str]:
+    """Where the patterns tell a parameter well, and otherwise than the study's best trial has it."""
+    there = study.params_of(study.trials[0])
+    for name in _taken_parameters(study, plan, tuned):
+        value, deviation = plan.guessed.get(name, (0.0, 0.0))
+        best = there[name]
+        if deviation and ranges.is_number(best):
+            gap = value - best
+            if name == "rotation":
+                gap = (gap + 180) % 360 - 180
+            if abs(gap) > _APART * deviation:
+                yield f"the patterns say {name} {uncertain_text(value, deviation)}, {study.name} found {best:g}"
 
 
 def _differing_settings(meta: StudyMeta, plan: StudyPlan, best: Mapping[str, Scalar]) -> Iterator[str]:

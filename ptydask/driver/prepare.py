@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ptydask import clusters, config, engines, sampling
 from ptydask.clusters import ClusterRequest, Place
 from ptydask.config import Overrides, StudyFile
 from ptydask.config.stages import StageInput
-from ptydask.distributions import Distribution
 from ptydask.driver import provenance, stage_order
 from ptydask.driver.contract import RunOptions
 from ptydask.driver.cost import RunCost, estimate_cost, find_shortage
 from ptydask.driver.earlier import EarlierStudy
-from ptydask.driver.earlier_points import put_first, start_from
+from ptydask.driver.earlier_points import start_from
+from ptydask.driver.guesses import describe_guess, with_guesses
 from ptydask.driver.settlement import EarlyEnd, find_early_end
 from ptydask.errors import ConfigError, StoreError, UnusableResults, require
 from ptydask.formatting import size_text
 from ptydask.lineage import TrialStart
-from ptydask.model import NEAR_VALUES, OWN_VALUES, TRIED, Point, StudyMeta, StudyPlan, TrialRecord, path_beside
-from ptydask.sampling.startup import unwrap_fixed
-from ptydask.space import ranges
+from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside
 from ptydask.storage import urls
 from ptydask.store import reader
 from ptydask.store.upkeep import sizes
@@ -137,7 +134,7 @@ def complete_plan(
         # Without what the stage makes of the patterns: these are looked at once for all stages.
         init = (plan if stage is None else config.load(path, overrides, file=file)).config["init_params"]
         known = () if stage is None else stage.ranges
-        plan = _with_guesses(plan, init, known, narrow=overrides.guess == "ranges")
+        plan = with_guesses(plan, init, known, narrow=overrides.guess == "ranges")
     if plan.until_settled and not parameters_with_slopes(plan) and (plan.space or plan.lineage is None):
         metric = plan.metric or "no metric"
         notice = f"{metric} has no slopes in any tuned parameter, so nothing can settle: all trials are run"
@@ -146,42 +143,7 @@ def complete_plan(
         notice = "there is no metric, so no trial can bring a gain, or lack one: all trials are run"
         plan = replace(plan, notices=(*plan.notices, notice))
     points = sampling.grid_points(plan)
-    return plan if points is None else replace(plan, points=points, exhaustive=True)
-
-
-def _with_guesses(plan: StudyPlan, init: Mapping[str, Any], known: Collection[str], *, narrow: bool) -> StudyPlan:
-    """The plan with what its patterns tell tried first: those that the section ``init`` names, read in part, once.
-
-    Parameters that are ``known`` from earlier stages are left as they are.
-    """
-    spec, fixed = unwrap_fixed(plan.sampler)
-    known = {*known, *fixed}
-    if not plan.space.keys() - known:
-        return plan
-    from ptydask.guess.measuring import has_parallax, report_once
-    from ptydask.guess.points import use_guesses
-
-    with engines.naming_file(plan):
-        report = report_once(init, parallax=has_parallax())
-    own = next((point.params for point in plan.points if point.origin in (OWN_VALUES, NEAR_VALUES)), {})
-    guessed = use_guesses(
-        report.chosen(),
-        plan.space,
-        own,
-        known=known,
-        # A grid of values that somebody listed stays whole.
-        narrow=plan.space.keys() - (spec.configs.get("search_space") or {}).keys() if narrow else (),
-        kept=[point for point in plan.points if point.origin == TRIED],
-    )
-    points = plan.points if guessed.point is None else put_first([guessed.point], plan)
-    points = tuple(point for point in points if _lies_in(guessed.space, point))
-    untuned = guessed.untuned if plan.lineage is None else ()  # another stage may tune it
-    notices = *plan.notices, *guessed.notices, *untuned, *(f"guess: {warning}" for warning in report.warnings)
-    return replace(plan, space=guessed.space, points=points, notices=notices)
-
-
-def _lies_in(space: Mapping[str, Distribution], point: Point) -> bool:
-    return point.origin == TRIED or all(ranges.contains(space[name], value) for name, value in point.params.items())
+    return describe_guess(plan if points is None else replace(plan, points=points, exhaustive=True), plan.points)
 
 
 def prepare_run(request: RunRequest, file: StudyFile | None = None, site: ChosenSite | None = None) -> PreparedRun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from ptydask.errors import ConfigError
@@ -13,6 +14,13 @@ from ptydask.space import ranges, tunables
 _BY_DISK = ("fitRBF", "RBF", "n_alpha")
 """Modes of ``meas_calibration`` that take the pixel size from the disk's radius; the others state it."""
 _STATED = ("dx", "dk", "kMax", "da", "angleMax")
+_READ = (
+    *("probe_kv", "probe_conv_angle", "probe_aberrations", "probe_illum_type", "probe_source"),
+    *("meas_Npix", "meas_params", "meas_calibration", "meas_permute", "meas_reshape", "meas_flipT", "meas_crop"),
+    *("pos_N_scan_slow", "pos_N_scan_fast", "pos_scan_step_size", "pos_scan_affine", "pos_scan_flipT"),
+    *("obj_Nlayer", "obj_slice_thickness"),
+)
+"""Keys of ``init_params`` that guesses read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,8 @@ class Geometry:
 
 
 def read_geometry(init: Mapping[str, Any]) -> Geometry:
-    """The geometry that ``init_params`` states. Raises ConfigError for what is missing or no number."""
+    """The geometry that ``init_params`` states. Raises ConfigError for what is missing, misspelt or no number."""
+    _check_spelling(init)
     if init.get("probe_illum_type") == "xray":
         rule = "guesses are for electrons"
         raise ConfigError(rule, key="init_params.probe_illum_type", value="xray")
@@ -82,6 +91,18 @@ def read_geometry(init: Mapping[str, Any]) -> Geometry:
         scan_flips=_read_flips(init, "pos_scan_flipT"),
         crop=_read_crop(init, (*scan, pixels, pixels)),
     )
+
+
+def _check_spelling(init: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a key that is nearly one that is read and is not there: its value would count for nothing.
+
+    PtyRAD, which knows all keys, need not be installed for guesses.
+    """
+    absent = [key for key in _READ if key not in init]
+    for key in init:
+        if key not in _READ and (near := get_close_matches(str(key), absent, n=1, cutoff=0.9)):
+            hint = f"did you mean {near[0]!r}?"
+            raise ConfigError("unknown key", key=f"init_params.{key}", value=init[key], hint=hint)
 
 
 def _read_number(init: Mapping[str, Any], key: str) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ptydask.distributions import Distribution, FloatRange, IntRange
+from ptydask.formatting import uncertain_text
 from ptydask.guess.mass import wrap
 from ptydask.guess.report import TOGETHER
 from ptydask.guess.table import FLIPS, Guess, Value
@@ -30,6 +31,8 @@ class Guessed:
     notices: tuple[str, ...]
     untuned: tuple[str, ...] = ()
     """What is guessed otherwise than the file has it, and is not tuned."""
+    good: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Value and deviation of the good guesses of what is tuned."""
 
 
 def use_guesses(
@@ -48,6 +51,7 @@ def use_guesses(
     and within two steps at least, never more than they were, and never without the points that are to be ``kept``.
     """
     params: dict[str, Scalar] = {}
+    good: dict[str, tuple[float, float]] = {}
     narrowed, notices, untuned = dict(space), list[str](), list[str]()
     reason = _why_apart(chosen, space)
     for name, own in chosen.items():
@@ -57,6 +61,8 @@ def use_guesses(
         value = _turn_into(dist, own.value) if name == "rotation" else own.value
         guess = replace(own, value=value)
         text = f"guess: {name} = {_text(guess)} by {guess.method} ({guess.trust})"
+        if name in space and isinstance(value, float) and guess.trust == "good" and guess.deviation:
+            good[name] = value, guess.deviation
         if not isinstance(dist, FloatRange | IntRange) or not isinstance(value, float):
             if not guess.agrees:
                 says = "nothing" if guess.file_value is None else _plain(guess.file_value)
@@ -71,12 +77,37 @@ def use_guesses(
             if name in narrow and guess.trust == "good" and guess.deviation is not None and not round_about:
                 wanted = [point.params[name] for point in kept if name in point.params]
                 narrowed[name] = narrow_range(dist, value, guess.deviation, filter(ranges.is_number, wanted))
-            went = "" if narrowed[name] == dist else f"; its range is now {ranges.describe(narrowed[name])}"
-            notices.append(f"{text} is tried first{went}")
+            went = (
+                ""
+                if narrowed[name] == dist
+                else f"; range {ranges.describe(narrowed[name])}, narrowed from {_ends(dist)}"
+            )
+            notices.append(f"{text}{went}")
     if not params:
-        return Guessed(None, space, tuple(notices), (*untuned, "guess: nothing that is tuned was guessed"))
+        return Guessed(None, space, tuple(notices), (*untuned, "guess: nothing that is tuned was guessed"), good)
     rest = {name: value for name, value in start.items() if ranges.contains(narrowed[name], value)}
-    return Guessed(Point({**rest, **params}, GUESSED), narrowed, tuple(notices), tuple(untuned))
+    return Guessed(Point({**rest, **params}, GUESSED), narrowed, tuple(notices), tuple(untuned), good)
+
+
+def values_to_write(chosen: Mapping[str, Guess], space: Mapping[str, Distribution]) -> dict[str, float]:
+    """What of the guesses that count the params file has otherwise, rounded to two digits of the deviation.
+
+    Of a parameter that the file tunes with steps the value on its grid, where that reaches so far.
+    """
+    values: dict[str, float] = {}
+    for name, guess in chosen.items():
+        dist = space.get(name)
+        value = _turn_into(dist, guess.value) if name == "rotation" else guess.value
+        if guess.agrees or not isinstance(value, float):
+            continue
+        if isinstance(dist, FloatRange | IntRange) and dist.step and dist.low <= value <= dist.high:
+            near = ranges.nearest_value(dist, value)
+            value = float(near) if ranges.is_number(near) else value
+        elif guess.deviation:
+            value = round(value, max(0, 1 - math.floor(math.log10(guess.deviation))))
+        if value != guess.file_value:
+            values[name] = value
+    return values
 
 
 def _why_apart(chosen: Mapping[str, Guess], space: Mapping[str, Distribution]) -> str:
@@ -124,7 +155,14 @@ def narrow_range(
 
 
 def _text(guess: Guess) -> str:
-    return _plain(guess.value) + ("" if guess.deviation is None else f" +- {guess.deviation:.2g}")
+    """With the digits that its deviation leaves."""
+    if isinstance(guess.value, float) and guess.deviation:
+        return f"{uncertain_text(guess.value, guess.deviation)} {guess.unit}".rstrip()
+    return _plain(guess.value)
+
+
+def _ends(dist: FloatRange | IntRange) -> str:
+    return f"{dist.low:g} to {dist.high:g}"
 
 
 def _plain(value: object) -> str:

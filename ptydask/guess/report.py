@@ -30,6 +30,9 @@ _OFF_MIDDLE = 0.75
 _HOT, _FEW = 5.0, 0.001
 """A pixel so many times as bright as the disk is hot, if no more than this share of all are."""
 
+RADIUS = "the disk's radius is"
+"""What the warning begins with that says the same as a convergence angle."""
+
 _Turn = Mapping[str, Guess]
 """What one method has of :data:`TOGETHER`; a rotation and flips always."""
 
@@ -55,8 +58,8 @@ class Report:
 def reconcile(guesses: Sequence[Guess]) -> tuple[tuple[Guess, ...], tuple[str, ...]]:
     """The guesses as they are to be trusted beside each other, and what to warn of.
 
-    Where two methods agree but for 180 degrees, the one that cannot tell these follows the other. Where they disagree,
-    neither is good.
+    Where two methods agree but for 180 degrees, the one that cannot tell these follows the other; where neither can, or
+    both do, and where they disagree otherwise, nothing of the turn is determined.
     """
     turns = _turns_of(guesses)
     if len(turns) < 2:
@@ -64,19 +67,18 @@ def reconcile(guesses: Sequence[Guess]) -> tuple[tuple[Guess, ...], tuple[str, .
     one, other = turns.values()
     gap = _angle_between(one, other)
     if gap is not None and _is_close(abs(gap) - 180, one, other):
-        if _is_twin(one):
+        if _is_twin(one) and not _is_twin(other):
             one = _opposite(one)
-        elif _is_twin(other):
+        elif _is_twin(other) and not _is_twin(one):
             other = _opposite(other)
         gap = _angle_between(one, other)
     warnings = []
     if gap is not None and _is_close(gap, one, other):
         one, other = _follow(one, other), _follow(other, one)
     else:
+        warnings.append(_describe_disagreement(one, other, gap))
         names = TOGETHER if gap is None else ("rotation", *ABERRATIONS)
-        values = ", ".join(_describe_turn(turn) for turn in (one, other))
-        warnings.append(f"rotation: two methods disagree, {values}; trust neither")
-        one, other = _doubt(one, other, names), _doubt(other, one, names)
+        one, other = _refuse(one, other, names), _refuse(other, one, names)
     new = {(guess.method, name): guess for turn in (one, other) for name, guess in turn.items()}
     return tuple(new.get((guess.method, guess.parameter), guess) for guess in guesses), tuple(warnings)
 
@@ -168,20 +170,36 @@ def _follow(turn: _Turn, leader: _Turn) -> dict[str, Guess]:
     }
 
 
-def _doubt(turn: _Turn, other: _Turn, names: Sequence[str]) -> dict[str, Guess]:
-    """``turn``, nothing of these ``names`` trusted more than fairly, as the ``other`` disagrees."""
-    doubted = dict(turn)
-    for name in names:
-        if name in turn:
-            why = "; ".join(filter(None, [turn[name].why, f"not so by {other['rotation'].method}"]))
-            doubted[name] = replace(turn[name], trust="fair", why=why)
-    return doubted
+def _refuse(turn: _Turn, other: _Turn, names: Sequence[str]) -> dict[str, Guess]:
+    """``turn``, of which these ``names`` are not determined, as the ``other`` disagrees."""
+    why = f"rotation is {_describe_turn(other)}"
+    return {name: replace(guess, trust="none", why=why) if name in names else guess for name, guess in turn.items()}
+
+
+def _describe_disagreement(one: _Turn, other: _Turn, gap: float | None) -> str:
+    """Both turns and, of opposite ones, what decides between them: the sign of C10."""
+    turns = f"{_describe_turn(one)}, {_describe_turn(other)}"
+    if gap is None or not _is_close(abs(gap) - 180, one, other):
+        return f"rotation is not determined: {turns}; none of the two is used"
+    told = f"rotation is not determined: {turns}, the opposite turn, which fits as well with C10 of the other sign"
+    focus = next((turn for turn in (one, other) if "C10" in turn), None)
+    if focus is None:
+        return f"{told}; none of the two is used"
+    seen, beside = _float(focus["C10"]), other if focus is one else one
+    signs = " or ".join(
+        f"C10 {value:+.0f} with {_text(turn['rotation'].value)}" for turn, value in ((focus, seen), (beside, -seen))
+    )
+    own = focus["C10"].file_value
+    says = f"; the file says {own:+g}, which may have the wrong sign" if isinstance(own, float | int) else ""
+    return f"{told}: {signs}{says}; none of the two is used"
 
 
 def _describe_turn(turn: _Turn) -> str:
+    """``-1.3 +- 0.6 degree by centre of mass``."""
     rotation, flips = turn["rotation"], _flips(turn)
+    spread = "" if rotation.deviation is None else f" +- {rotation.deviation:.2g}"
     mirrored = f" with {FLIPS} {_text(flips)}" if flips != turn[FLIPS].file_value else ""
-    return f"{_text(rotation.value)}{mirrored} by {rotation.method}"
+    return f"{_text(rotation.value)}{spread} degree{mirrored} by {rotation.method}"
 
 
 # --- what to say of all of it ------------------------------------------------------------------------
@@ -200,7 +218,7 @@ def list_warnings(
     if flips and flips.value != flips.file_value:
         warnings.append(f"{FLIPS}: the detector is mirrored to the scan; with {_text(flips.value)} it is not")
     for guess in guesses:
-        if guess.parameter == "C10" and not guess.counts:
+        if guess.parameter == "C10" and guess.value is None:
             warnings.append(f"C10 is not determined: {guess.why}")
     rows = sample.rows[1] - sample.rows[0]
     if rows < geometry.scan[0]:
@@ -230,7 +248,7 @@ def _disk_warnings(
     own = geometry.pixel_angle
     if own and geometry.convergence and abs(disk.radius * own / geometry.convergence - 1) > 0.05:
         says = geometry.convergence / own
-        yield f"the disk's radius is {disk.radius:.1f} pixels, by dx and conv_angle of the file it would be {says:.1f}"
+        yield f"{RADIUS} {disk.radius:.1f} pixels, by dx and conv_angle of the file it would be {says:.1f}"
 
 
 def _text(value: Value) -> str:

@@ -51,7 +51,7 @@ class Guess:
     """Standard deviation, in the unit of the value; None where there is no such thing."""
     method: str
     trust: Trust
-    """``none``: not determined, and not to be used."""
+    """``none``: not determined, and not to be used; a value is that of one method, which another contradicts."""
     why: str
     """Why not more; empty where there is nothing to say."""
     file_value: Value
