@@ -71,7 +71,7 @@ def test_names_that_two_have(study: QueuedStudy, tmp_path: Path) -> None:
     names = [earlier.name for earlier in read_usable([one, two, three])]
     assert names == ["one/demo.h5", "two/demo.h5", "three.h5"]
     given = replace(study, request=replace(study.request, earlier=tuple(read_usable([one]))))
-    assert origins(given, two) == ["demo.h5, trial 0", "two/demo.h5, trial 0"]
+    assert origins(given, two) == ["one/demo.h5, trial 0", "two/demo.h5, trial 0"]
     own = study.prepared.plan.results.name
     assert origins(study, before(tmp_path / "one" / own, 0.5)) == [f"one/{own}, trial 0"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from ptydask.config import StudyFile
 from ptydask.driver.conduct import Prepared, prepare, run_of
 from ptydask.driver.contract import View
-from ptydask.driver.earlier import EarlierStudy, explain_others, read_study, select_same_microscope
+from ptydask.driver.earlier import EarlierStudy, explain_others, name_apart, read_study, select_same_microscope
 from ptydask.driver.prepare import ChosenSite, RunRequest
 from ptydask.driver.stages import PreparedStages
 from ptydask.errors import UnusableResults
@@ -30,24 +29,16 @@ class QueuedStudy:
     prepared: Prepared
 
 
-def read_usable(paths: Sequence[Path], others: Iterable[Path] = ()) -> list[EarlierStudy]:
+def read_usable(paths: Iterable[Path], others: Iterable[Path] = ()) -> tuple[EarlierStudy, ...]:
     """The studies in those of these results files that have a completed trial by now.
 
     Each is called as its file is, with as many folders as tell it from the other ``paths`` and from ``others``.
     """
-    endings = Counter(ending for path in [*paths, *others] for ending in _endings(path))
-    studies = []
+    paths, studies = list(paths), []
     for path in paths:
-        name = next((ending for ending in _endings(path) if endings[ending] == 1), str(path))
         with suppress(UnusableResults):
-            studies.append(read_study(path, name))
-    return studies
-
-
-def _endings(path: Path) -> list[str]:
-    """``demo.h5``, ``gold/demo.h5``, ``monday/gold/demo.h5`` ..."""
-    parts = path.absolute().parts
-    return ["/".join(parts[-count:]) for count in range(1, len(parts))]
+            studies.append(read_study(path))
+    return name_apart(studies, [*paths, *others])
 
 
 def prepare_after(study: QueuedStudy, before: Sequence[Path], view: View) -> Prepared:
