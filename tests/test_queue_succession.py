@@ -113,4 +113,4 @@ def test_in_a_queue(ptydask: Ptydask, toy_params: Params, tmp_path: Path, indepe
     assert (start.origin == f"from first.h5, trial {best.number}") != independent
     assert len({tuple(record.params.items()) for record in (start, *rest)}) == 5
     said = ptydask(*command, "--trials", 6, "--dry-run").stderr
-    assert ("those before it" in said) != independent
+    assert ("of those before it" in said) != independent

@@ -167,16 +167,16 @@ def select_same_microscope(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> 
     What counts as these settings is in :mod:`ptydask.driver.microscope`. A study of another defocus is among them:
     :func:`ptydask.driver.earlier_points.start_from` leaves its defocus out.
     """
-    return tuple(study for study in studies if not _other_setting(plan, study))
+    return tuple(study for study in studies if not other_setting(plan, study))
 
 
 def explain_others(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> tuple[str, ...]:
     """One line for each of ``studies`` that is not selected: the first setting that differs."""
-    others = ((study.name, _other_setting(plan, study)) for study in studies)
+    others = ((study.name, other_setting(plan, study)) for study in studies)
     return tuple(f"nothing is taken from {name}: {setting}" for name, setting in others if setting)
 
 
-def _other_setting(plan: StudyPlan, study: EarlierStudy) -> str:
+def other_setting(plan: StudyPlan, study: EarlierStudy) -> str:
     """The first setting in which the study differs from the plan; "" where it is of the same microscope settings."""
     if study.problem:
         return study.problem.removeprefix("--from: ")
@@ -196,7 +196,8 @@ def _microscope_configs(
 ) -> tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Scalar], Collection[str]]:
     """What :mod:`ptydask.driver.microscope` compares. Raises ValueError where the study's is not JSON."""
     found = plan.lineage.values if plan.lineage else ()
-    return provenance.config_of(study.begun_with), plan.config, study.params_of(study.trials[0]), found
+    best = study.params_of(study.trials[0]) if study.trials else {}
+    return provenance.config_of(study.begun_with), plan.config, best, found
 
 
 def other_defocus(plan: StudyPlan, study: EarlierStudy) -> dict[str, str]:

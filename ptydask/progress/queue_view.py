@@ -133,14 +133,15 @@ def _ending(end: StudyEnd) -> str:
     if end.stopped:
         return "not begun" if end.error is None else "stopped"
     if end.error is not None:
-        error = end.error
-        # The whole of it was told when the study ended.
-        text = error.rule if isinstance(error, ConfigError) else str(error)
-        return shorten_text(
-            printable_text(text if isinstance(error, PtydaskError) else describe_error(error)), _LONGEST
-        )
+        return shorten_text(printable_text(_reason(end.error)), _LONGEST)  # all of it was told when the study ended
     if end.outcome is None:
         return "nothing left to do"
     if not end.outcome.complete:
         return "its time is over"
     return "SQLite study behind" if end.outcome.behind else "complete"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ConfigError):
+        return error.rule
+    return str(error) if isinstance(error, PtydaskError) else describe_error(error)
