@@ -197,6 +197,26 @@ def nearest_hint(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(sorted(names))}" if len(names) <= 12 else ""
 
 
+def nearest_files(name: str, others: Iterable[str]) -> list[str]:
+    """The file name of ``others`` that ``name`` is a slip for, if any.
+
+    By what comes before the ending; one of a series (``scan-b``, ``scan-12``) is no slip for another.
+    """
+    stems = {other: other.rpartition(".")[0] or other for other in sorted(others)}
+    stem = name.rpartition(".")[0] or name
+    near = [other for other, its in stems.items() if its == stem or not _is_of_series(its, stem)]
+    close = get_close_matches(stem, [stems[other] for other in near], n=1, cutoff=0.75)
+    return [other for other in near if stems[other] == close[0]][:1] if close else []
+
+
+def _is_of_series(one: str, other: str) -> bool:
+    """Whether the two differ in numbers or single letters alone."""
+    return re.sub(_NUMBERING, "#", one) == re.sub(_NUMBERING, "#", other)
+
+
+_NUMBERING = r"\d+|(?<![^\W_])[^\W\d_](?![^\W_])"
+
+
 def shorten(value: object, limit: int = 80) -> str:
     """``repr`` of a value, cut in the middle where it is long."""
     try:
