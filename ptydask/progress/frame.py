@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ptydask.engines import repeat
 from ptydask.formatting import (
@@ -90,6 +91,7 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
     Of a repeat: which one it is of all, and what it repeats.
     """
     done = f"{snapshot.recorded}/{snapshot.total}"
+    stage = _stage_words(replace(snapshot, queue=""))
     if snapshot.repeats:
         parts = [f"repeat {done}: {repeat.describe(record.params)}", state_text(record)]
     else:
@@ -105,8 +107,14 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
         parts.append(printable_text(record.origin))
     if record.attempt > 1:
         parts.append(f"attempt {record.attempt}")
-    parts += [duration_text(record.seconds), *([] if snapshot.repeats else [done]), *_stage_words(snapshot)]
-    return "  ".join(parts)
+    parts += [duration_text(record.seconds), *([] if snapshot.repeats else [done]), *stage]
+    return _of_study(snapshot) + "  ".join(parts)
+
+
+def _of_study(snapshot: RunSnapshot) -> str:
+    """``scan-b: `` of a queue, as every other line of its log begins."""
+    name = printable_text(snapshot.queue).partition(": ")[2]
+    return f"{name}: " if name else ""
 
 
 def _is_worth_saying(origin: str) -> bool:
@@ -115,6 +123,7 @@ def _is_worth_saying(origin: str) -> bool:
 
 def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
+    stage = _stage_words(replace(snapshot, queue=""))
     parts = [f"{snapshot.recorded}/{snapshot.total} {snapshot.noun}s: {_count_words(snapshot)}"]
     if snapshot.running:
         names = [f"{_running_name(trial, snapshot)} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4]]
@@ -125,7 +134,7 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
         parts[0] += f" ({trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
-    return "; ".join([*_stage_words(snapshot), *parts, *_footer_words(snapshot)])
+    return _of_study(snapshot) + "; ".join([*stage, *parts, *_footer_words(snapshot)])
 
 
 def closing_line(snapshot: RunSnapshot) -> str:
