@@ -206,7 +206,8 @@ def nearest_files(name: str, others: Iterable[str]) -> list[str]:
     stem = name.rpartition(".")[0] or name
     near = [other for other, its in stems.items() if its == stem or not _is_of_series(its, stem)]
     close = get_close_matches(stem, [stems[other] for other in near], n=1, cutoff=0.75)
-    return [other for other in near if stems[other] == close[0]][:1] if close else []
+    same = [other for other in near if stems[other] in close]
+    return sorted(same, key=lambda other: other.rpartition(".")[2] != name.rpartition(".")[2])[:1]
 
 
 def _is_of_series(one: str, other: str) -> bool:

@@ -14,6 +14,7 @@ from ptydask.errors import ConfigError, FilesRefused, StudiesFailed, nearest_fil
         ("scan-b.h5", ["scan-c.h5", "scan-a.h5"], []),
         ("scan-12.h5", ["scan-13.h5"], []),
         ("scn-12.h5", ["scan-12.h5"], ["scan-12.h5"]),
+        ("dat.h5", ["data.csv", "data.h5", "data.npy"], ["data.h5"]),
         ("demo.h5", [], []),
     ],
 )
