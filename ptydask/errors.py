@@ -1,9 +1,11 @@
-"""The error tree. Whatever reaches a user is one of these, and its text is one line.
+"""The error tree. Whatever reaches a user is one of these, and its text is one line but for FilesRefused.
 
 PtydaskError
 ├── UsageError          the command line
-│   └── ConfigError     a file that was given: file, key, value, rule, what to do
-│       └── DataError   the measurements that the file names
+│   ├── ConfigError     a file that was given: file, key, value, rule, what to do
+│   │   └── DataError   the measurements that the file names
+│   │       └── UnusablePatterns    the patterns in them, once these are read
+│   └── FilesRefused    several files that were given break a rule
 ├── MissingDependency   an optional package is not installed
 ├── StoreError          the results file or its folder
 │   ├── NoResults       what was given as a results file is none
@@ -80,6 +82,27 @@ class DataError(ConfigError):
     """The measurements, or another data file that the params file names, cannot be used."""
 
 
+class UnusablePatterns(DataError):  # noqa: N818
+    """The patterns themselves: damaged, not finite, or empty. That shows once they are read, not by their headers."""
+
+
+class FilesRefused(UsageError):  # noqa: N818
+    """Several of the files that were given break a rule: ``errors`` has each. Its text alone has a line for each."""
+
+    def __init__(self, errors: Sequence[PtydaskError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join([f"{len(self.errors)} files are refused:", *map(str, self.errors)]))
+
+
+def raise_all(errors: Iterable[PtydaskError]) -> None:
+    """Raise the error, or FilesRefused for several that differ; do nothing where there is none."""
+    different = list({str(error): error for error in errors}.values())
+    if len(different) == 1:
+        raise different[0]
+    if different:
+        raise FilesRefused(different)
+
+
 class MissingDependency(PtydaskError):  # noqa: N818 - the name says it
     """An optional package is needed and not installed."""
 
@@ -124,10 +147,11 @@ class StudiesFailed(PtydaskError):  # noqa: N818
 
     def __init__(self, errors: Mapping[Path, BaseException], count: int) -> None:
         self.errors = dict(errors)
-        reasons = (
-            f"{file}: {error if isinstance(error, PtydaskError) else describe_error(error)}"
+        texts = {
+            file: str(error) if isinstance(error, PtydaskError) else describe_error(error)
             for file, error in self.errors.items()
-        )
+        }
+        reasons = (text if text.startswith(f"{file}:") else f"{file}: {text}" for file, text in texts.items())
         super().__init__(one_line(f"{len(self.errors)} of {count} studies failed: {'; '.join(reasons)}"))
 
 
@@ -171,6 +195,27 @@ def nearest_hint(word: str, known: Iterable[str]) -> str:
     if matches:
         return f"did you mean {matches[0]!r}?"
     return f"known: {', '.join(sorted(names))}" if len(names) <= 12 else ""
+
+
+def nearest_files(name: str, others: Iterable[str]) -> list[str]:
+    """The file name of ``others`` that ``name`` is a slip for, if any.
+
+    By what comes before the ending; one of a series (``scan-b``, ``scan-12``) is no slip for another.
+    """
+    stems = {other: other.rpartition(".")[0] or other for other in sorted(others)}
+    stem = name.rpartition(".")[0] or name
+    near = [other for other, its in stems.items() if its == stem or not _is_of_series(its, stem)]
+    close = get_close_matches(stem, [stems[other] for other in near], n=1, cutoff=0.75)
+    same = [other for other in near if stems[other] in close]
+    return sorted(same, key=lambda other: other.rpartition(".")[2] != name.rpartition(".")[2])[:1]
+
+
+def _is_of_series(one: str, other: str) -> bool:
+    """Whether the two differ in numbers or single letters alone."""
+    return re.sub(_NUMBERING, "#", one) == re.sub(_NUMBERING, "#", other)
+
+
+_NUMBERING = r"\d+|(?<![^\W_])[^\W\d_](?![^\W_])"
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ptydask import config
@@ -10,13 +10,13 @@ from ptydask.driver.conduct import Prepared, carry_out, looks_at_patterns, prepa
 from ptydask.driver.contract import View, snapshot_of_records
 from ptydask.driver.execute import exhausted_text
 from ptydask.driver.notification import RunFacts, notify
-from ptydask.driver.prepare import PreparedRun, RunRequest
+from ptydask.driver.prepare import RunRequest
 from ptydask.driver.queue import QueueEnd, StudyEnd, check_apart, execute_queue, facts_of_queue, label_studies
 from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stages import PreparedStages
-from ptydask.driver.succession import QueuedStudy
-from ptydask.errors import PtydaskError, StoreError, describe_error
-from ptydask.progress import plan_text
+from ptydask.driver.succession import QueuedStudy, foresee_sources, prepare_queued
+from ptydask.errors import PtydaskError, StoreError, UsageError, describe_error, raise_all
+from ptydask.progress import plan_text, queue_text
 from ptydask.progress.queue_view import QueueView
 from ptydask.progress.stages_text import stages_lines
 from ptydask.run_snapshot import RunSnapshot
@@ -38,24 +38,40 @@ def announce(request: RunRequest, view: View) -> Prepared:
 
 
 def announce_queue(requests: Sequence[RunRequest], view: View, *, independent: bool = False) -> tuple[QueuedStudy, ...]:
-    """Prepare the runs of a queue and have ``view`` say what will happen in each.
+    """Prepare the runs of a queue and have ``view`` say what will happen in all, and in each.
 
-    Raises what :func:`announce` raises for the first file that breaks a rule, and ConfigError where two have the same
-    results file; nothing is said then. Nothing is started.
+    Raises what :func:`announce` raises for a file that breaks a rule, FilesRefused for several, and ConfigError where
+    two have the same results file; nothing is said then. Nothing is started.
     """
     _say_looking(requests, view)
-    queued = []
+    queued, notices, errors = list[QueuedStudy](), list[str](), list[PtydaskError]()
     for request in requests:
-        file = config.read(request.config)
-        queued.append(QueuedStudy(request, file, prepare(request, file)))
+        try:
+            study, notice = prepare_queued(request, config.read(request.config))
+        except UsageError as error:
+            errors.append(error)
+            continue
+        queued.append(study)
+        notices.append(notice)
+    raise_all(errors)
     check_apart(queued)
-    for place, study in enumerate(queued, start=1):
-        head = [f"study     {place} of {len(queued)}: {study.prepared.plan.name} ({study.request.config})"]
-        engines = {other.prepared.plan.engine for other in queued[: place - 1]}
-        if study.prepared.plan.engine in engines and not independent and not study.prepared.finished:
-            head.append(plan_text.labelled_line("from", "those before it of the same settings (--independent: not)"))
-        view.plan(head)
-        _announce_prepared(study.prepared, view)
+    studies = [study.prepared for study in queued]
+    plans = [queue_text.blocks_of(_plan_lines(study)) for study in studies]
+    common = queue_text.common_blocks(plans) if len(plans) > 1 else []
+    told = [tuple(filter(None, (notice, *_notices(study)))) for notice, study in zip(notices, studies, strict=True)]
+    view.plan(queue_text.common_lines(len(plans), common))
+    shared = [notice for notice in told[0] if all(notice in others for others in told[1:])] if len(told) > 1 else []
+    for notice in shared:
+        view.notice(notice)
+    sources = [[] for _ in studies] if independent else foresee_sources(studies)
+    names = label_studies([study.plan for study in studies])
+    for place, (study, blocks) in enumerate(zip(queued, plans, strict=True)):
+        before = [] if study.prepared.finished else queue_text.sources_lines(sources[place])
+        own = [block for block in blocks if block not in common]
+        view.plan(queue_text.study_lines(place, names, study.request.config, own, before))
+        for notice in told[place]:
+            if notice not in shared:
+                view.notice(notice)
     return tuple(queued)
 
 
@@ -67,45 +83,44 @@ def _say_looking(requests: Sequence[RunRequest], view: View) -> None:
 
 
 def _announce_prepared(prepared: Prepared, view: View) -> None:
-    if isinstance(prepared, PreparedStages):
-        _announce_stages(prepared, view)
-        return
-    plan, total = prepared.plan, prepared.options.total
-    _announce_plan(prepared, view)
-    if prepared.finished and prepared.early_end:
-        end = early_end_text(prepared.early_end, plan, prepared.recorded, total)
-        view.notice(f"{end}: nothing left to do in {plan.results}")
-    elif prepared.finished:
-        recorded = plan_text.recorded_text(total, prepared.recorded, plan.results)
-        view.notice(f"{recorded}: nothing left to do")
-        if exhausted := exhausted_text(prepared):
-            view.notice(exhausted)
-
-
-def _announce_plan(prepared: PreparedRun, view: View, before: Sequence[str] = ()) -> None:
-    """The plan of a run, after the lines that come ``before`` and have its cost, and what may surprise."""
-    plan, total = prepared.plan, prepared.options.total
-    view.plan(
-        [
-            *before,
-            *plan_text.plan_lines(plan, total),
-            plan_text.trials_line(plan.budget, prepared.cluster_request.workers, total, prepared.recorded),
-            plan_text.workers_line(prepared.place.describe(prepared.cluster_request), prepared.why_there),
-            *filter(None, [plan_text.cost_line(prepared.cost) if prepared.trials_left and not before else None]),
-        ]
-    )
-    for notice in prepared.notices:
+    view.plan(_plan_lines(prepared))
+    for notice in _notices(prepared):
         view.notice(notice)
 
 
-def _announce_stages(prepared: PreparedStages, view: View) -> None:
-    """All stages, and the plan of the one that is to be run next."""
-    plans, stages = [stage.plan for stage in prepared.stages], [stage.stage for stage in prepared.stages]
-    _announce_plan(prepared.run, view, stages_lines(plans, stages, prepared.costs))
-    if prepared.finished:
+def _plan_lines(prepared: Prepared) -> list[str]:
+    """What will happen: of a study in stages all of these with their cost, then the plan of the one that is next."""
+    run, before = run_of(prepared), list[str]()
+    if isinstance(prepared, PreparedStages):
+        plans, stages = [stage.plan for stage in prepared.stages], [stage.stage for stage in prepared.stages]
+        before = stages_lines(plans, stages, prepared.costs)
+    plan, total = run.plan, run.options.total
+    return [
+        *before,
+        *plan_text.plan_lines(plan, total),
+        plan_text.trials_line(plan.budget, run.cluster_request.workers, total, run.recorded),
+        plan_text.workers_line(run.place.describe(run.cluster_request), run.why_there),
+        *filter(None, [plan_text.cost_line(run.cost) if run.trials_left and not before else None]),
+    ]
+
+
+def _notices(prepared: Prepared) -> Iterator[str]:
+    """What may surprise, and where nothing is left to do."""
+    run = run_of(prepared)
+    yield from run.notices
+    plan, total = run.plan, run.options.total
+    if not prepared.finished:
+        return
+    if isinstance(prepared, PreparedStages):
         recorded = sum(stage.recorded for stage in prepared.stages)
         every = f"all {len(prepared.stages)} stages" if len(prepared.stages) > 1 else "the only stage"
-        view.notice(f"{every} with {recorded} trials are recorded in {prepared.plan.results}: nothing left to do")
+        yield f"{every} with {recorded} trials are recorded in {plan.results}: nothing left to do"
+    elif run.early_end:
+        yield f"{early_end_text(run.early_end, plan, run.recorded, total)}: nothing left to do in {plan.results}"
+    else:
+        yield f"{plan_text.recorded_text(total, run.recorded, plan.results)}: nothing left to do"
+        if exhausted := exhausted_text(run):
+            yield exhausted
 
 
 def carry_out_queue(

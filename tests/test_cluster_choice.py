@@ -64,7 +64,7 @@ def test_a_controller_that_is_down_means_this_machine(programs: Path) -> None:
     program(programs, "scontrol", 'echo "Slurmctld(primary) at node1 is DOWN"; exit 1')
     chosen = choose("auto")
     assert kind(chosen.place) == "ThisMachine"
-    assert chosen.why.endswith("no controller of SLURM is UP: Slurmctld(primary) at node1 is DOWN")
+    assert chosen.why == "SLURM does not answer"
 
 
 def refusing(words: str) -> str:
@@ -167,10 +167,10 @@ def test_a_malformed_file_of_dask(toy_params: Callable[..., Path], tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_the_reason_of_a_scontrol_that_fails_is_told(programs: Path) -> None:
+def test_a_scontrol_that_fails_is_told_shortly(programs: Path) -> None:
     program(programs, "sbatch", "exit 1")
     program(programs, "scontrol", 'echo "scontrol: fatal: Could not establish a configuration source" >&2; exit 1')
-    assert "Could not establish a configuration source" in choose("auto").why
+    assert choose("auto").why == "SLURM does not answer"
 
 
 def test_a_controller_that_hangs_is_not_waited_for(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_a_controller_that_hangs_is_not_waited_for(programs: Path, monkeypatch: 
     program(programs, "sbatch", "exit 1")
     program(programs, "scontrol", "exec /bin/sleep 60")
     chosen = choose("auto")
-    assert (kind(chosen.place), chosen.why) == ("ThisMachine", "scontrol ping did not answer within 0.2 s")
+    assert (kind(chosen.place), chosen.why) == ("ThisMachine", "SLURM does not answer")
 
 
 def test_sbatch_without_scontrol_is_no_slurm(programs: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ptydask.driver.earlier import read_studies, read_study
 from ptydask.driver.earlier_points import MOST, start_from
 from ptydask.errors import ConfigError, UnusableResults, UsageError
 from ptydask.model import (
+    NEAR_VALUES,
     OWN_VALUES,
     TRIED,
     ComponentSpec,
@@ -52,6 +54,39 @@ def test_the_best_points_come_first() -> None:
     assert first(begun) == [(f"from last.h5, trial {n}", points[n]) for n in range(MOST)]
     assert begun.points[MOST:] == others
     assert ("from", "last.h5, trial 0: scale=1.04 rotation=-1.5") in begun.details
+
+
+@pytest.mark.parametrize("origin", [OWN_VALUES, NEAR_VALUES, TRIED])
+@pytest.mark.parametrize("best", [True, False])
+def test_a_point_that_is_the_files_own_stays_that(origin: str, best: bool) -> None:
+    """Results say what was gained over the file's own values; a person's point is still theirs. It is tried once."""
+    points = [at(1.0, 1.0), at(1.04, -1.5)][:: 1 if best else -1]
+    begun = start_from(plan(points=(Point(at(1.0, 1.0), origin),)), [earlier(points)])
+    assert [(point.origin, dict(point.params)) for point in begun.points][not best] == (origin, at(1.0, 1.0))
+    assert len(begun.points) == 2
+    told = any("the file's own values" in text for _, text in begun.details)
+    assert told == (origin == OWN_VALUES)
+    assert any("last.h5's best is" in text for _, text in begun.details) == (told and best)
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "names"),
+    [
+        pytest.param(["mon/demo.h5"], "tue/demo.h5", ["mon/demo.h5"], id="the study's own file"),
+        pytest.param(["mon/demo.h5"], "tue/new.h5", ["demo.h5"], id="none"),
+        pytest.param(["mon/x/demo.h5", "tue/x/demo.h5"], "new.h5", ["mon/x/demo.h5", "tue/x/demo.h5"], id="two"),
+        pytest.param(["mon/x/demo.h5", "b.h5"], "tue/x/demo.h5", ["mon/x/demo.h5", "b.h5"], id="folders, too"),
+        pytest.param(["demo.h5"], "output/demo.h5", ["PARENT/demo.h5"], id="here"),
+    ],
+)
+def test_names_tell_from_the_studys_own_file(given: list[str], own: str, names: list[str], tmp_path: Path) -> None:
+    """As much of the path as it takes, in origins, the plan and notices alike."""
+    studies = [replace(earlier([at(1.04, -1.5 - n)], path), path=tmp_path / path) for n, path in enumerate(given)]
+    studies = [replace(study, name=study.path.name) for study in studies]
+    begun = start_from(plan(results=tmp_path / own), studies)
+    expected = [name.replace("PARENT", tmp_path.name) for name in names]
+    assert [origin for origin, _ in first(begun)] == [f"from {name}, trial 0" for name in expected]
+    assert [text.partition(", trial")[0] for _, text in begun.details] == expected
 
 
 def test_where_slopes_lead_the_best_alone() -> None:
@@ -232,7 +267,7 @@ def test_files_of_one_name(tmp_path: Path) -> None:
     for path in paths:
         path.parent.mkdir()
         packed(path, [record(0)])
-    assert [study.name for study in read_studies(paths)] == [str(path) for path in paths]
+    assert [study.name for study in read_studies(paths)] == ["a/last.h5", "b/last.h5"]
 
 
 def test_confirmed_means_count_before_errors(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def end(toy_engine: None, toy_params: Callable[..., Path]) -> Ends:
         ({"error": KeyboardInterrupt(), "last": SNAPSHOT}, 130, "2/6", "stopped"),
         ({"error": Terminated(), "last": SNAPSHOT}, 75, "2/6", "stopped"),
         ({}, 75, "0/6", "not begun"),
-        ({"error": DataError("holds NaN", file="d.h5")}, 2, "0/6", "d.h5: holds NaN"),
+        ({"error": DataError("holds NaN", file="d.h5")}, 2, "0/6", "holds NaN"),
         ({"error": StoppedEarly("the scheduler is gone")}, 75, "0/6", "gone"),
         ({"error": ZeroDivisionError("by zero")}, 1, "0/6", "by zero"),
     ],
@@ -48,6 +48,15 @@ def test_each_study_has_a_row(how: dict[str, object], code: int, trials: str, wo
     assert study.exit_code == code
     assert row[:2] == ("gold", trials)
     assert word in row[-1]
+    assert len(row[-1]) < 50
+
+
+def test_a_long_reason_does_not_fill_the_table(end: Ends) -> None:
+    """What ended a study was told when it did; the file is in the row already."""
+    error = DataError("is damaged: what it holds cannot be read (filter returned failure)", file="d.h5", value="x" * 90)
+    row = summary_rows([end("gold", error=error)])[0]
+    assert row[-1].startswith("is damaged")
+    assert len(row[-1]) < 50
 
 
 def test_the_command_is_told_of_all_studies(end: Ends) -> None:

@@ -12,9 +12,22 @@ from queue_cases import Told, before, queued
 from stage_cases import write_staged
 from store_cases import failed, packed, put, record
 
-from ptydask.driver.conduct import run_of
+from ptydask import config
+from ptydask.config import Overrides
+from ptydask.driver import succession
+from ptydask.driver.conduct import prepare, run_of
+from ptydask.driver.prepare import RunRequest
 from ptydask.driver.stages import PreparedStages
-from ptydask.driver.succession import MOST, QueuedStudy, prepare_after, read_usable
+from ptydask.driver.succession import (
+    MOST,
+    QueuedStudy,
+    foresee_sources,
+    prepare_after,
+    prepare_queued,
+    read_usable,
+)
+from ptydask.errors import UnusablePatterns
+from ptydask.progress.queue_text import sources_lines
 from ptydask.store import Store, reader
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
@@ -71,7 +84,7 @@ def test_names_that_two_have(study: QueuedStudy, tmp_path: Path) -> None:
     names = [earlier.name for earlier in read_usable([one, two, three])]
     assert names == ["one/demo.h5", "two/demo.h5", "three.h5"]
     given = replace(study, request=replace(study.request, earlier=tuple(read_usable([one]))))
-    assert origins(given, two) == ["demo.h5, trial 0", "two/demo.h5, trial 0"]
+    assert origins(given, two) == ["one/demo.h5, trial 0", "two/demo.h5, trial 0"]
     own = study.prepared.plan.results.name
     assert origins(study, before(tmp_path / "one" / own, 0.5)) == [f"one/{own}, trial 0"]
 
@@ -97,6 +110,38 @@ def test_of_stages_the_first_that_tunes_a_parameter(toy_engine: None, toy_params
     assert prepared.plan.points[0].origin == "from a.h5, trial 0"
 
 
+def test_what_each_will_start_from_is_known_before(toy_engine: None, toy_params: Params) -> None:
+    """By the files: those before it of its engine, and the first setting of the microscope that differs."""
+    files = [toy_params(name="a"), toy_params(name="b", probe_kv=80), toy_params(name="c")]
+    first, second, third = foresee_sources([queued(file).prepared for file in files])
+    assert first == []
+    assert [name for name, _ in second] == ["a.h5"]
+    assert "probe_kv" in second[0][1]
+    assert [(name, bool(setting)) for name, setting in third] == [("a.h5", False), ("b.h5", True)]
+    lines = sources_lines(third)
+    assert any("same: a.h5" in line for line in lines)
+    assert any("other: b.h5: init_params.probe_kv 80" in line for line in lines)
+
+
+def test_patterns_that_cannot_be_guessed_from(
+    toy_engine: None, toy_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their study is in the queue without a guess, which is told."""
+
+    def refuse(request: RunRequest, file: object, site: object = None) -> object:
+        if request.overrides.guess:
+            raise UnusablePatterns("is damaged")
+        return prepare(request, file)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(succession, "prepare", refuse)
+    path = toy_params()
+    request = RunRequest(path, Overrides(engine="toy", guess="point"), cluster="local", workers=1)
+    study, notice = prepare_queued(request, config.read(path))
+    assert study.request.overrides.guess is None
+    assert "is damaged" in notice
+    assert "without a guess" in notice
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("independent", [False, True])
 def test_in_a_queue(ptydask: Ptydask, toy_params: Params, tmp_path: Path, independent: bool) -> None:
@@ -113,4 +158,4 @@ def test_in_a_queue(ptydask: Ptydask, toy_params: Params, tmp_path: Path, indepe
     assert (start.origin == f"from first.h5, trial {best.number}") != independent
     assert len({tuple(record.params.items()) for record in (start, *rest)}) == 5
     said = ptydask(*command, "--trials", 6, "--dry-run").stderr
-    assert ("those before it" in said) != independent
+    assert ("of those before it" in said) != independent

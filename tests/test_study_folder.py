@@ -90,7 +90,8 @@ def test_from_the_command_line(
     options = ("--engine", "toy", "--cluster", "local", "--dry-run")
     done = ptydask("run", "monday/", toy_params(name="last"), *options)
     assert done.returncode == 0, done.stderr
-    heads = [line.split()[4] for line in done.stderr.splitlines() if line.startswith("study") and " of 3: " in line]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("study") and " of 3: " in line]
+    heads = [line.split()[4].rstrip(",") for line in lines]
     assert heads == ["gold-2", "gold-10", "last"]
     assert "cluster.yaml is no params or sweep file" in done.stderr
     write(folder, "bad.yaml", {"init_params": {}, "hypertune_params": {"if_hypertune": 3}})

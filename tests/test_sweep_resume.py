@@ -58,7 +58,7 @@ def test_the_order_of_parameters_may_change(compared: Callable[..., list[str]]) 
 def test_a_range_may_move(compared: Callable[..., list[str]]) -> None:
     """It is said, with both ranges."""
     assert compared({**GIVEN, "lr": {"min": 0.0, "max": 2.0}}) == [
-        "lr: the range is now 0 to 2, earlier trials were drawn from 0 to 1"
+        "lr: the range is now 0 to 2, earlier trials were drawn from 0 to 1; they count as well"
     ]
 
 

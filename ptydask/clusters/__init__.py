@@ -141,6 +141,7 @@ def choose(name: str) -> ClusterChoice:
     """
     if name == "auto":
         is_there, why = _find_slurm()
+        why = why if is_there or not shutil.which("sbatch") else "SLURM does not answer"
         return ClusterChoice(get("slurm" if is_there else "local"), why)
     if "://" in name:
         import_dask()

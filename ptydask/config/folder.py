@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ptydask import config
 from ptydask.config import reading
-from ptydask.errors import ConfigError
+from ptydask.errors import ConfigError, raise_all
 from ptydask.formatting import natural_key
 
 
@@ -26,19 +26,24 @@ def read_folder(folder: Path) -> StudyFolder:
     """The params and sweep files in ``folder``, not in folders below it.
 
     A cluster profile, say, is none; nor is a params file which another file of the folder names (``params: FILE``).
-    Raises ConfigError for a file that cannot be read as YAML, JSON or TOML, and for a folder without any study.
+    Raises ConfigError for a file that cannot be read as YAML, JSON or TOML, FilesRefused for several, and ConfigError
+    for a folder without any study.
     """
     files = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in reading.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     ]
-    studies, others = dict[Path, config.StudyFile](), dict[Path, str]()
+    studies, others, errors = dict[Path, config.StudyFile](), dict[Path, str](), list[ConfigError]()
     for path in sorted(files, key=lambda path: natural_key(path.name)):
-        if config.describes_study(path):
-            studies[path] = config.read(path)
-        else:
-            others[path] = "is no params or sweep file"
+        try:
+            if config.describes_study(path):
+                studies[path] = config.read(path)
+            else:
+                others[path] = "is no params or sweep file"
+        except ConfigError as error:
+            errors.append(error)
+    raise_all(errors)
     namers = {file.source.path.resolve(): path for path, file in studies.items() if file.own_file is not None}
     others |= {
         path: f"is what {namer.name} names" for path in studies if (namer := namers.get(path.resolve(), path)) != path

@@ -7,7 +7,6 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 
 from ptydask.config.sweep import buried
-from ptydask.errors import ConfigError, nearest_hint, one_line
+from ptydask.errors import ConfigError, nearest_files, nearest_hint, one_line
 from ptydask.model import SourceFile
 
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".toml": "toml"}
@@ -151,7 +150,7 @@ def near_file(path: Path) -> str:
     try:
         if not path.parent.is_dir():
             return f"the folder {str(path.parent)!r} does not exist either (working directory {Path.cwd()})"
-        close = get_close_matches(path.name, sorted(p.name for p in path.parent.iterdir()), n=1)
+        close = nearest_files(path.name, (p.name for p in path.parent.iterdir()))
     except OSError:
         return ""
     return f"did you mean {str(path.parent / close[0])!r}?" if close else f"the working directory is {Path.cwd()}"

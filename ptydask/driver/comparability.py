@@ -141,8 +141,8 @@ def _compare_spaces(old: Mapping[str, Any], new: Mapping[str, Any], file: str, s
         same_kind = before["name"] == now["name"] and before["attributes"].get("log") == now["attributes"].get("log")
         if "Categorical" in before["name"] or not same_kind:
             raise _incomparable_error(key, before["attributes"], now["attributes"], file)
-        drawn_from = _describe_range(before)
-        yield f"{RANGE_NOTICE.format(name)} {_describe_range(now)}, earlier trials were drawn from {drawn_from}"
+        drawn_from = f"earlier trials were drawn from {_describe_range(before)}; they count as well"
+        yield f"{RANGE_NOTICE.format(name)} {_describe_range(now)}, {drawn_from}"
 
 
 def _describe_range(distribution: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ What is taken of them is in :mod:`ptydask.driver.earlier_points`.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ class EarlierStudy:
 
     path: Path
     name: str
-    """As origins and messages have it: the file's name, of one with stages the stage as well."""
+    """As origins and messages have it: the file's name, with as many folders as tell it from others, and its stage."""
     meta: StudyMeta
     trials: tuple[TrialRecord, ...]
     """The completed ones that have an error, best first: those that were confirmed by their means before the others."""
@@ -43,6 +43,8 @@ class EarlierStudy:
     """What the stages before it found: all of its trials have these."""
     stages: Mapping[str, StudyMeta] = field(default_factory=dict)
     """What each stage of the file says of itself."""
+    stage: str = ""
+    """The one that the trials are of, where there are several."""
     problem: str = ""
     """Why nothing could be read of it, in one line: then all but its path and name is empty."""
 
@@ -69,24 +71,45 @@ def read_studies(paths: Iterable[Path]) -> tuple[EarlierStudy, ...]:
     One that cannot be read, or has no trial that is the best, has a ``problem``: whether that matters is for the study
     to say that starts from it.
     """
-    unique = tuple({path.expanduser().resolve(): path.expanduser() for path in paths}.values())
-    names = [path.name for path in unique]
-    return tuple(_try_study(path, path.name if names.count(path.name) == 1 else str(path)) for path in unique)
+    unique = {path.expanduser().resolve(): path.expanduser() for path in paths}.values()
+    return name_apart(map(_try_study, unique), ())
 
 
-def _try_study(path: Path, name: str) -> EarlierStudy:
+def name_apart(studies: Iterable[EarlierStudy], others: Iterable[Path]) -> tuple[EarlierStudy, ...]:
+    """The studies, each called by as much of its path as tells it from the files of the rest and from ``others``."""
+    studies = tuple(studies)
+    files = {path.absolute() for path in (*others, *(study.path for study in studies))}
+    endings = Counter(ending for path in files for ending in _endings(path))
+    return tuple(replace(study, name=_name_in(study, endings)) for study in studies)
+
+
+def _name_in(study: EarlierStudy, endings: Mapping[str, int]) -> str:
+    """No shorter than it is already: then others that do not count here would have had the same name."""
+    stage = f" ({study.stage})" if study.stage else ""
+    known = len(Path(study.name.removesuffix(stage)).parts)
+    longer = _endings(study.path)[known - 1 :]
+    return next((ending for ending in longer if endings[ending] == 1), str(study.path)) + stage
+
+
+def _endings(path: Path) -> list[str]:
+    """``demo.h5``, ``gold/demo.h5``, ``monday/gold/demo.h5`` ..."""
+    parts = path.absolute().parts
+    return ["/".join(parts[-count:]) for count in range(1, len(parts))]
+
+
+def _try_study(path: Path) -> EarlierStudy:
     try:
-        return read_study(path, name)
+        return read_study(path)
     except UnusableResults as error:
-        return EarlierStudy(path, name, StudyMeta("", "minimize", "", "", "", "", "", ""), (), {}, problem=str(error))
+        meta = StudyMeta("", "minimize", "", "", "", "", "", "")
+        return EarlierStudy(path, path.name, meta, (), {}, problem=str(error))
 
 
-def read_study(path: Path, name: str = "") -> EarlierStudy:
-    """The study in ``path``, called ``name`` or as the file is.
+def read_study(path: Path) -> EarlierStudy:
+    """The study in ``path``, called as the file is.
 
     Raises UnusableResults, in one line, where it cannot be read or has no trial that is the best.
     """
-    name = name or path.name
     if path.is_dir():
         raise UnusableResults(f"--from: {path}: is a folder, not a results file")
     recorded, metric = 0, ""
@@ -101,8 +124,9 @@ def read_study(path: Path, name: str = "") -> EarlierStudy:
                     trials = _rank(records, _confirmed_means(study), study.meta.direction) if metric else []
                     if trials:
                         values = {} if study.lineage is None else dict(study.lineage.values)
-                        whole_name = f"{name} ({stage})" if len(tuned) > 1 else name
-                        return EarlierStudy(path, whole_name, study.meta, tuple(trials), values, stages)
+                        of_stage = stage if len(tuned) > 1 else ""
+                        name = f"{path.name} ({stage})" if of_stage else path.name
+                        return EarlierStudy(path, name, study.meta, tuple(trials), values, stages, of_stage)
     except StoreError as error:
         raise UnusableResults(f"--from: {error}") from None
     raise UnusableResults(f"--from: {path}: {why_none_is_best(metric, recorded)}")
@@ -143,16 +167,16 @@ def select_same_microscope(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> 
     What counts as these settings is in :mod:`ptydask.driver.microscope`. A study of another defocus is among them:
     :func:`ptydask.driver.earlier_points.start_from` leaves its defocus out.
     """
-    return tuple(study for study in studies if not _other_setting(plan, study))
+    return tuple(study for study in studies if not other_setting(plan, study))
 
 
 def explain_others(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> tuple[str, ...]:
     """One line for each of ``studies`` that is not selected: the first setting that differs."""
-    others = ((study.name, _other_setting(plan, study)) for study in studies)
+    others = ((study.name, other_setting(plan, study)) for study in studies)
     return tuple(f"nothing is taken from {name}: {setting}" for name, setting in others if setting)
 
 
-def _other_setting(plan: StudyPlan, study: EarlierStudy) -> str:
+def other_setting(plan: StudyPlan, study: EarlierStudy) -> str:
     """The first setting in which the study differs from the plan; "" where it is of the same microscope settings."""
     if study.problem:
         return study.problem.removeprefix("--from: ")
@@ -172,7 +196,8 @@ def _microscope_configs(
 ) -> tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Scalar], Collection[str]]:
     """What :mod:`ptydask.driver.microscope` compares. Raises ValueError where the study's is not JSON."""
     found = plan.lineage.values if plan.lineage else ()
-    return provenance.config_of(study.begun_with), plan.config, study.params_of(study.trials[0]), found
+    best = study.params_of(study.trials[0]) if study.trials else {}
+    return provenance.config_of(study.begun_with), plan.config, best, found
 
 
 def other_defocus(plan: StudyPlan, study: EarlierStudy) -> dict[str, str]:

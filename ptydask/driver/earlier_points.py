@@ -10,7 +10,7 @@ from typing import Any
 
 from ptydask import engines
 from ptydask.driver import comparability, provenance
-from ptydask.driver.earlier import EarlierStudy, other_defocus
+from ptydask.driver.earlier import EarlierStudy, name_apart, other_defocus
 from ptydask.errors import UnusableResults, UsageError
 from ptydask.formatting import counted, params_text, shorten_text, uncertain_text, value_text
 from ptydask.model import (
@@ -18,6 +18,7 @@ from ptydask.model import (
     GUESSED,
     NEAR_VALUES,
     OWN_VALUES,
+    TRIED,
     EarlierTrial,
     Point,
     Scalar,
@@ -34,6 +35,7 @@ MOST = 3
 lead, one of each: they know better than the second best. What may be the specimen's costs one more."""
 _OF_THE_SPECIMEN = ("Nlayer", "dz", *tunables.TILTS)
 """PtyRAD's parameters that do not carry over with the microscope."""
+_KEPT_ORIGINS = (OWN_VALUES, NEAR_VALUES, TRIED)
 _WITHOUT = " without "
 """In an origin: what follows is not the earlier trial's, but the file's own."""
 _APART = 3.0
@@ -66,7 +68,7 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
     for study in studies:
         if study.path.resolve() == plan.results.resolve():
             raise UsageError(f"--from {study.path}: is this study's own results file; the same command goes on with it")
-    studies = [study for study in studies if not study.problem]
+    studies = [study for study in name_apart(studies, [plan.results]) if not study.problem]
     own = next((point.params for point in plan.points if point.origin in (OWN_VALUES, NEAR_VALUES)), {})
     by_study = [_points_of(study, plan, tuned, own) for study in studies]
     best = [point for point in chain.from_iterable(zip_longest(*by_study)) if point is not None]
@@ -75,7 +77,7 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
     points = _first_points(plan, [*best[:1], *([bare] if bare else []), *best[1:]], most)
     known = tuple(_to_learn_from(plan, studies)) if learns_from_earlier(plan.sampler) else ()
     trials = known if len(known) >= LEAST_EARLIER else ()
-    lines = [line for study in studies for line in _taken_lines(study, _taken_parameters(study, plan, tuned), points)]
+    lines = [line for study in studies for line in _taken_lines(study, plan, tuned, points)]
     if trials:
         lines.append(f"{plan.sampler.name} begins with what {counted(len(trials), 'trial')} of them say")
     notices = [f"{problem}; this study has begun, and goes on without it" for problem in unread]
@@ -154,9 +156,14 @@ def _first_points(plan: StudyPlan, points: Iterable[Point], most: int) -> list[P
 
 
 def put_first(points: Sequence[Point], plan: StudyPlan) -> tuple[Point, ...]:
-    """``points``, then the plan's that are none of them: what the plan tries first."""
-    taken = {point_key(plan.space, point.params) for point in points}
-    return (*points, *(point for point in plan.points if point_key(plan.space, point.params) not in taken))
+    """``points``, then the plan's that are none of them: what the plan tries first.
+
+    One that is the file's own, or a person's, stays that: results say what was gained over the former.
+    """
+    own = {point_key(plan.space, point.params): point for point in plan.points if point.origin in _KEPT_ORIGINS}
+    first = {point_key(plan.space, point.params): point for point in points}
+    rest = (point for point in plan.points if point_key(plan.space, point.params) not in first)
+    return (*(own.get(key, point) for key, point in first.items()), *rest)
 
 
 def _to_learn_from(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> Iterator[EarlierTrial]:
@@ -175,14 +182,21 @@ def _to_learn_from(plan: StudyPlan, studies: Iterable[EarlierStudy]) -> Iterator
 # --- said --------------------------------------------------------------------------------------------
 
 
-def _taken_lines(study: EarlierStudy, taken: Iterable[str], points: Sequence[Point]) -> Iterator[str]:
+def _taken_lines(study: EarlierStudy, plan: StudyPlan, tuned: Iterable[str], points: Sequence[Point]) -> Iterator[str]:
     """``last.h5, trial 12: scale=1.04 rotation=-1.5`` for each point of the study that is tried."""
-    taken = list(taken)
+    taken = _taken_parameters(study, plan, tuned)
+    own = {point_key(plan.space, point.params) for point in plan.points if point.origin == OWN_VALUES}
+    best = f"{_origin_of(study)}{study.trials[0].number}"
     for point in points:
         if point.origin.startswith(_origin_of(study)):
-            left = point.origin.partition(_WITHOUT)[2].split(", ")
+            trial, left = point.origin.removeprefix(FROM_EARLIER), point.origin.partition(_WITHOUT)[2].split(", ")
             shared = {name: point.params[name] for name in taken if name not in left}
-            yield f"{point.origin.removeprefix(FROM_EARLIER)}: {params_text(shared)}"
+            if point_key(plan.space, point.params) not in own:
+                yield f"{trial}: {params_text(shared)}"
+            elif point.origin == best:
+                yield f"{study.name}'s best is the file's own values: {params_text(shared)}"
+            else:
+                yield f"{trial}: the file's own values"
 
 
 def _notices(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str]) -> Iterator[str]:

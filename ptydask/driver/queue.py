@@ -137,9 +137,10 @@ def check_apart(studies: Sequence[QueuedStudy]) -> None:
     for study in studies:
         file, results = study.request.config, study.prepared.plan.results
         if (other := seen.setdefault(results.resolve(), file)) is not file:
-            rule = f"would write {results}, as {other} would: each study of a queue has its own"
-            hint = "give each file another study_name or output_dir, and name each file once"
-            raise ConfigError(rule, file=file, hint=hint)
+            if other.resolve() == file.resolve():
+                raise ConfigError("is named twice", file=file)
+            rule = f"would write {results.name}, as {other} would"
+            raise ConfigError(rule, file=file, hint="give it another study_name or output_dir")
 
 
 @dataclass(slots=True)

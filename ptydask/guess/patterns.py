@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter  # type: ignore[import-untyped]
 
-from ptydask.errors import ConfigError, DataError, one_line
+from ptydask.errors import ConfigError, DataError, UnusablePatterns
 from ptydask.guess.geometry import Geometry
+from ptydask.store.foreign.damage import explain_unreadable
 from ptydask.store.foreign.links import MissingPart
 from ptydask.store.foreign.measurement_array import NoSuchArray, opened_array
 
@@ -63,8 +64,9 @@ def read_patterns(
 ) -> PatternSample:
     """The patterns that ``init_params`` names, read once, never more than ``most_read`` bytes of them.
 
-    Raises DataError for a file that cannot be read in part, or whose patterns are of another shape than the file says,
-    not finite, or empty; ConfigError for a section that does not say where they are, or how they lie.
+    Raises DataError for a file that cannot be read in part, or whose patterns are of another shape than the file says;
+    UnusablePatterns where they cannot be read, are not finite, or empty; ConfigError for a section that does not say
+    where they are, or how they lie.
     """
     params = init.get("meas_params")
     if not isinstance(params, Mapping) or not isinstance(params.get("path"), str):
@@ -80,7 +82,8 @@ def read_patterns(
     except FileNotFoundError:
         raise DataError("no such file", key=_PATH, value=str(path)) from None
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot be read: {one_line(str(error))}", key=_PATH, value=str(path)) from None
+        rule, hint = explain_unreadable(path, error)
+        raise UnusablePatterns(rule, key=_PATH, value=str(path), hint=hint) from None
 
 
 def _check_params(params: Mapping[str, Any]) -> None:
@@ -183,7 +186,7 @@ def _read(arranged: _Arranged, most_read: int, most_kept: int) -> PatternSample:
         if not np.isfinite(mean).all():
             rule = f"holds NaN or infinity, or numbers beyond float32, in scan rows {first} to {last - 1}"
             hint = "repair the file, for example with numpy.nan_to_num"
-            raise DataError(rule, key=_PATH, value=arranged.path, hint=hint)
+            raise UnusablePatterns(rule, key=_PATH, value=arranged.path, hint=hint)
         beam = beam or _Beam(slab.mean(axis=(0, 1), dtype=np.float64))
         parts.append(beam.moments(slab))
         inside = slice(max(first, low) - first, max(min(last, low + kept_rows) - first, 0))
@@ -193,7 +196,7 @@ def _read(arranged: _Arranged, most_read: int, most_kept: int) -> PatternSample:
     moments = np.concatenate(parts, axis=1)
     total = moments[0]
     if not total.any():
-        raise DataError("holds no value above 0", key=_PATH, value=arranged.path)
+        raise UnusablePatterns("holds no value above 0", key=_PATH, value=arranged.path)
     with np.errstate(invalid="ignore", divide="ignore"):
         mass = np.where(total > 0, moments[1:3] / total, 0.0)
     return PatternSample(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ptydask.engines import repeat
 from ptydask.formatting import (
@@ -21,7 +22,16 @@ from ptydask.formatting import (
     value_text,
     work_text,
 )
-from ptydask.model import BY_SLOPES, TrialRecord, TrialState
+from ptydask.model import (
+    BY_SLOPES,
+    FROM_EARLIER,
+    GUESSED,
+    NEAR_VALUES,
+    OWN_VALUES,
+    TRIED,
+    TrialRecord,
+    TrialState,
+)
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
 Span = tuple[str, str]
@@ -76,11 +86,12 @@ def progress_bar(done: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str:
-    """A trial that ended, in one line of a log; with the word ``slopes`` where those chose its point.
+    """A trial that ended, in one line of a log; with the origin of its point where no sampler chose it.
 
     Of a repeat: which one it is of all, and what it repeats.
     """
     done = f"{snapshot.recorded}/{snapshot.total}"
+    stage = _stage_words(replace(snapshot, queue=""))
     if snapshot.repeats:
         parts = [f"repeat {done}: {repeat.describe(record.params)}", state_text(record)]
     else:
@@ -92,16 +103,27 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
         parts.append(f"{error} (best)" if best else error)
     if record.params and not snapshot.repeats:
         parts.append(params_text(record.params))
-    if record.origin == BY_SLOPES:
-        parts.append(BY_SLOPES)
+    if _is_worth_saying(record.origin):
+        parts.append(printable_text(record.origin))
     if record.attempt > 1:
         parts.append(f"attempt {record.attempt}")
-    parts += [duration_text(record.seconds), *([] if snapshot.repeats else [done]), *_stage_words(snapshot)]
-    return "  ".join(parts)
+    parts += [duration_text(record.seconds), *([] if snapshot.repeats else [done]), *stage]
+    return _of_study(snapshot) + "  ".join(parts)
+
+
+def _of_study(snapshot: RunSnapshot) -> str:
+    """``scan-b: `` of a queue, as every other line of its log begins."""
+    name = printable_text(snapshot.queue).partition(": ")[2]
+    return f"{name}: " if name else ""
+
+
+def _is_worth_saying(origin: str) -> bool:
+    return origin in (BY_SLOPES, GUESSED, OWN_VALUES, NEAR_VALUES, TRIED) or origin.startswith(FROM_EARLIER)
 
 
 def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
+    stage = _stage_words(replace(snapshot, queue=""))
     parts = [f"{snapshot.recorded}/{snapshot.total} {snapshot.noun}s: {_count_words(snapshot)}"]
     if snapshot.running:
         names = [f"{_running_name(trial, snapshot)} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4]]
@@ -112,7 +134,7 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
         parts[0] += f" ({trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
-    return "; ".join([*_stage_words(snapshot), *parts, *_footer_words(snapshot)])
+    return _of_study(snapshot) + "; ".join([*stage, *parts, *_footer_words(snapshot)])
 
 
 def closing_line(snapshot: RunSnapshot) -> str:
@@ -180,7 +202,7 @@ def _best_lines(snapshot: RunSnapshot, width: int) -> list[Line]:
         return [(("best  none completed yet" if snapshot.metric else "best  none: there is no metric", "dim"),)]
     words = [f"trial {best.number}", f"{error_text(best.error)}"]
     words += [f"{printable_text(name)}={value_text(value)}" for name, value in best.params.items()]
-    words += [BY_SLOPES] if best.origin == BY_SLOPES else []
+    words += [printable_text(best.origin)] if _is_worth_saying(best.origin) else []
     lines = wrap_words(words, max(10, width - 6), "bold green", "  ")
     if len(lines) > 4:
         lines = [*lines[:3], (("...", "dim"),)]

@@ -9,7 +9,16 @@ from ptydask.distributions import Distribution, IntRange
 from ptydask.driver.cost import RunCost
 from ptydask.driver.settlement import gain_text
 from ptydask.errors import redact, require
-from ptydask.formatting import counted, params_text, printable_text, shorten_text, size_text, value_text, work_text
+from ptydask.formatting import (
+    counted,
+    params_text,
+    printable_text,
+    shorten_text,
+    size_text,
+    value_text,
+    work_text,
+    wrap_line,
+)
 from ptydask.model import NEAR_VALUES, OWN_VALUES, TRIED, Budget, Point, Scalar, StudyPlan
 from ptydask.sampling import startup_trials
 from ptydask.space import ranges, tunables
@@ -18,6 +27,8 @@ from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 WIDTH = 10
 LONGEST = 160
 """Characters of one parameter's choices; a grid may have thousands."""
+_WIDTH = 100
+"""Characters of a line that can be broken."""
 MOST_TRIED = 8
 """Guesses that are listed."""
 
@@ -131,12 +142,12 @@ def _search_lines(plan: StudyPlan, trials: int | None) -> list[str]:
     why = shorten_text(printable_text(choice.why), LONGEST)
     rest = f"{plan.pruner.name if plan.pruner else 'no pruning'}, seed {plan.seed}"
     if choice.informed:
-        return [labelled_line("search", why), labelled_line("", rest)]
+        return [*wrap_line(labelled_line("search", why), _WIDTH), labelled_line("", rest)]
     random = None if trials is None or plan.exhaustive else startup_trials(plan.sampler, trials)
     sampler = plan.sampler.name
     if random is not None:
         sampler += f" after {counted(random, 'random trial')}"
-    return [labelled_line("search", f"{sampler}, {rest} ({why})")]
+    return wrap_line(labelled_line("search", f"{sampler}, {rest} ({why})"), _WIDTH)
 
 
 def _source_text(plan: StudyPlan) -> str:

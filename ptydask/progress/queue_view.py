@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from ptydask.driver.contract import View
 from ptydask.driver.queue import StudyEnd, label_studies
-from ptydask.errors import PtydaskError, describe_error
-from ptydask.formatting import error_text, printable_text
+from ptydask.errors import ConfigError, PtydaskError, describe_error
+from ptydask.formatting import error_text, printable_text, shorten_text
 from ptydask.model import TrialRecord
 from ptydask.progress.frame import closing_line
 from ptydask.run_snapshot import RunSnapshot
@@ -107,6 +107,8 @@ class _StudyView:
         self._queue.close(self._place, final)
 
 
+_LONGEST = 48
+"""Characters of how a study ended."""
 SUMMARY = ("study", "trials", "failed", "best", "results", "how it ended")
 """The columns of the summary."""
 
@@ -131,9 +133,15 @@ def _ending(end: StudyEnd) -> str:
     if end.stopped:
         return "not begun" if end.error is None else "stopped"
     if end.error is not None:
-        return printable_text(str(end.error) if isinstance(end.error, PtydaskError) else describe_error(end.error))
+        return shorten_text(printable_text(_reason(end.error)), _LONGEST)  # all of it was told when the study ended
     if end.outcome is None:
         return "nothing left to do"
     if not end.outcome.complete:
         return "its time is over"
     return "SQLite study behind" if end.outcome.behind else "complete"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ConfigError):
+        return error.rule
+    return str(error) if isinstance(error, PtydaskError) else describe_error(error)

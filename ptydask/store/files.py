@@ -233,10 +233,15 @@ def hdf5_reason(error: BaseException) -> str:
     """What HDF5 says of a file that it cannot read, in one line."""
     # A KeyError puts quotes around the reason.
     text = one_line(str(error.args[0] if isinstance(error, KeyError) and error.args else error))
-    cut = re.search(r"truncated file: eof = (\d+), .* stored_eof = (\d+)", text)
-    if cut:
-        return f"cut off: of {cut[2]} bytes {cut[1]} are there"
+    if cut := find_cut(error):
+        return f"cut off: of {cut[1]} bytes {cut[0]} are there"
     return text or type(error).__name__
+
+
+def find_cut(error: BaseException) -> tuple[int, int] | None:
+    """Of a file that HDF5 finds cut off: how many bytes are there, and how many it had."""
+    cut = re.search(r"truncated file: eof = (\d+), .* stored_eof = (\d+)", one_line(str(error)))
+    return (int(cut[1]), int(cut[2])) if cut else None
 
 
 def open_read_only(path: Path) -> h5py.File:

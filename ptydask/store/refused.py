@@ -6,12 +6,11 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 
 import h5py
 
-from ptydask.errors import NoResults, StoreError
+from ptydask.errors import NoResults, StoreError, nearest_files
 from ptydask.store import files, layout, names, nexus
 
 
@@ -24,7 +23,7 @@ def missing_error(path: Path) -> NoResults:
             f"{path}: there is no such results file, but its trials are in {folder.name}; "
             f"`ptydask run` goes on with them, `ptydask pack {path.name}` makes the file of what is there"
         )
-    close = get_close_matches(path.name, neighbours, n=1, cutoff=0.7)
+    close = nearest_files(path.name, neighbours)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return NoResults(f"{path}: there is no such results file{hint}")
 

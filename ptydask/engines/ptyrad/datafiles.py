@@ -56,7 +56,7 @@ def check_loaded(init: Mapping[str, Any]) -> None:
 
     Raises DataError.
     """
-    from ptydask.store.foreign import links, measurement_headers
+    from ptydask.store.foreign import damage, links, measurement_headers
 
     _check_tilt_file(init)
 
@@ -69,7 +69,8 @@ def check_loaded(init: Mapping[str, Any]) -> None:
         except links.MissingPart as error:
             raise DataError(error.rule, key=key, value=name, hint=error.hint) from None
         except OSError as error:
-            raise DataError(f"cannot be read as HDF5: {one_line(str(error))}", key=key, value=name) from None
+            rule, hint = damage.explain_unreadable(Path(name), error)
+            raise DataError(rule, key=key, value=name, hint=hint) from None
         if missing:
             raise DataError(f"is no reconstruction of PtyRAD: it has no {missing[0]}", key=key, value=name)
 
@@ -83,8 +84,10 @@ def _check_tilt_file(init: Mapping[str, Any]) -> None:
         if path.suffix.lower() in hdf5_patterns.SUFFIXES and not hdf5_patterns.is_old_matlab(path):
             hdf5_patterns.read_dataset(path, str(params["key"]), f"{key}.key")
     except OSError as error:
-        rule = f"cannot be read as {path.suffix.lower()}: {one_line(str(error))}"
-        raise DataError(rule, key=f"{key}.path", value=str(path)) from None
+        from ptydask.store.foreign.damage import explain_unreadable
+
+        rule, hint = explain_unreadable(path, error)
+        raise DataError(rule, key=f"{key}.path", value=str(path), hint=hint) from None
 
 
 def _check_meas_params(init: Mapping[str, Any]) -> None:
@@ -181,8 +184,10 @@ def _read_header(path: Path, suffix: str, init: Mapping[str, Any], expected: Sha
     except DataError:
         raise
     except Exception as error:
-        rule = f"cannot be read as {suffix}: {one_line(str(error))}"
-        raise DataError(rule, key="init_params.meas_params.path", value=str(path)) from None
+        from ptydask.store.foreign.damage import explain_unreadable
+
+        rule, hint = explain_unreadable(path, error)
+        raise DataError(rule, key="init_params.meas_params.path", value=str(path), hint=hint) from None
     return StoredPatterns(None)
 
 

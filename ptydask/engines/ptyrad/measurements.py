@@ -18,6 +18,7 @@ from ptydask.engines.ptyrad import hdf5_patterns, release
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
 from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
 from ptydask.errors import DataError, one_line
+from ptydask.store.foreign.damage import explain_unreadable
 
 _SHAPE_KEYS = ("meas_Npix", "pos_N_scans", "pos_N_scan_slow", "pos_N_scan_fast")
 """What cropping, padding and resampling the patterns change in init_params."""
@@ -127,7 +128,7 @@ def load(
     except _UnusablePatterns as error:
         raise DataError(str(error), file=file, key=_PATH_KEY, value=path, hint=error.hint) from None
     except Exception as error:
-        rule, hint = _explain_failure(error)
+        rule, hint = _explain_failure(error, Path(path))
         raise DataError(rule, file=file, key=_PATH_KEY, value=path, hint=hint) from error
     variables = {name: value for name, value in init.init_variables.items() if name != "random_seed"}
     if device_patterns is not None:
@@ -273,7 +274,7 @@ def _host_view(patterns: NDArray[np.float32], resident: torch.Tensor) -> NDArray
     return np.broadcast_to(np.float32(0), patterns.shape)
 
 
-def _explain_failure(error: Exception) -> tuple[str, str]:
+def _explain_failure(error: Exception, path: Path) -> tuple[str, str]:
     """A rule and a hint for whatever PtyRAD or a file library raised."""
     text = one_line(str(error))
     shape = re.search(r"expected measurements shape = (\(.*?\)), but got (\(.*?\))", text)
@@ -284,4 +285,6 @@ def _explain_failure(error: Exception) -> tuple[str, str]:
         return "the measurements are empty", ""
     if isinstance(error, MemoryError):
         return "the measurements do not fit the memory of this machine", "see init_params.meas_crop"
+    if isinstance(error, OSError | EOFError):  # what its file cannot give
+        return explain_unreadable(path, error)
     return f"cannot be used as measurements: {type(error).__name__}: {text[:200]}", ""
