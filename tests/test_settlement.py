@@ -76,7 +76,8 @@ def test_the_plan_says_who_and_why(plan: StudyPlan) -> None:
     """And that the study may end before its trials do."""
     lines = plan_lines(replace(plan, until_settled=True))
     start = lines.index("error     loss after 3 iterations, minimized until its optimum is settled")
-    assert lines[start + 1 : start + 3] == [f"search    {choose_search(plan).why}", "          no pruning, seed 0"]
+    said = " ".join(" ".join(lines[start + 1 :]).split())
+    assert said.startswith(f"search {choose_search(plan).why} no pruning, seed 0")
     alone = plan_lines(replace(plan, exhaustive=True))
     assert "search    RandomSampler, no pruning, seed 0 (every point of the grid once)" in alone
 
