@@ -110,22 +110,23 @@ def test_stages_on_both_sides(tmp_path: Path) -> None:
     """Each stage gets what it tunes of all that the earlier study's stages came to, by real reconstructions."""
     settings: dict[str, Any] = {"workers": 1, "cluster": "local", "progress": False}
     stages = [
-        {"name": "size", "tune": ["scale"], "trials": 2, "iterations": 2},
-        {"name": "turn", "tune": ["rotation"], "trials": 2, "iterations": 2},
+        {"name": "size", "tune": ["scale"], "trials": 2, "iterations": 4},
+        {"name": "turn", "tune": ["rotation"], "trials": 2, "iterations": 4},
     ]
     files = [demo.write(tmp_path / name, seed) for name, seed in (("one", 1), ("two", 2))]
     for file in files:
         file.write_text(file.read_text() + "\n" + yaml.safe_dump({"ptydask": {"stages": stages}}))
-    before = package.run(files[0], **settings)
+    before = package.run(files[0], tries=[{"scale": 1.04, "rotation": -1.5}], **settings)
     after = package.run(files[1], earlier=before.path, **settings)
     best: dict[str, Any] = {}
     for name in ("size", "turn"):
         with reader.open(before.path, name) as stage:
             done = [r for r in stage.records() if r.state is TrialState.COMPLETE and r.error is not None]
             best |= min(done, key=lambda r: r.error or 0.0).params
+    assert best == {"scale": 1.04, "rotation": -1.5}
     for name, parameter in (("size", "scale"), ("turn", "rotation")):
         with reader.open(after.path, name) as stage:
-            taken = [r for r in stage.records() if r.origin.startswith("from demo.h5 (turn)")]
+            taken = [r for r in stage.records() if r.origin.startswith("from one/demo.h5 (turn), trial ")]
             assert [r.params for r in taken] == [{parameter: best[parameter]}]
             assert len(stage.records()) == 2
 
