@@ -195,7 +195,7 @@ def test_a_finished_study_has_nothing_left(
     """Its file says so when it is asked again; without the key it goes on."""
     plan = replace(plan, results=tmp_path / "s.h5")
     results = SimpleNamespace(
-        records=lambda: trials(1.0, 1.0, 1.0, 1.0), packed=True, id="a", meta=provenance.study_meta(plan)
+        records=lambda: trials(1.0, 1.0, 1.0, 1.0), packed=True, begun=True, id="a", meta=provenance.study_meta(plan)
     )
     request = RunRequest(toy_params(), config.Overrides(), cluster="local", workers=1)
     ended = prepare_plan(plan, request, results)  # type: ignore[arg-type]
