@@ -202,7 +202,7 @@ def test_a_finished_study_has_nothing_left(
     assert ended.early_end.unbeaten is not None
     assert ended.trials_left == 0
     assert ended.finished
-    monkeypatch.setattr("ptydask.running.prepare_run", lambda _: ended)
+    monkeypatch.setattr("ptydask.driver.conduct.prepare_run", lambda *_: ended)
     told: list[str] = []
     announce(request, SimpleNamespace(plan=lambda _: None, notice=told.append))
     assert any("no gain of 1 %" in text and "nothing left to do" in text for text in told)
