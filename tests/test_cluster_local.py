@@ -8,7 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
-from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, local, local_workers, workers_of
+from ptydask.clusters import (
+    DIED_LOADING,
+    ClusterRequest,
+    ClusterStatus,
+    WorkerDemand,
+    local,
+    local_workers,
+    workers_of,
+)
 from ptydask.clusters.local import ThisMachine
 from ptydask.clusters.local_workers import LocalWorkers
 from ptydask.clusters.process_state import SharedState
@@ -56,6 +64,9 @@ def test_a_worker_that_cannot_get_ready_ends_the_run() -> None:
     with ThisMachine().open(ClusterRequest(1, 1)) as workers:
         tended(workers, lambda _: WorkerDemand(1, ()), 1)
         (worker,) = workers.client.scheduler_info()["workers"]
+        workers.tend(WorkerDemand(1, (), {worker: DIED_LOADING}))  # once may be chance
+        with pytest.raises(ClusterError, match="enough memory"):
+            workers.tend(WorkerDemand(1, (), {worker: DIED_LOADING}))
         with pytest.raises(ClusterError, match="cannot run this study: no module named ptyrad"):
             workers.tend(WorkerDemand(1, (), {worker: "no module named ptyrad"}))
 

@@ -118,7 +118,7 @@ def shell(folder: Path, commands: forked.Commands) -> Callable[[str], subprocess
     return run
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)  # the longest page has sixty commands
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_is_right(
     page: str, folder: Path, shell: Callable[[str], subprocess.CompletedProcess[str]], commands: forked.Commands

@@ -43,6 +43,10 @@ class ClusterRequest:
     """In the names of jobs: the study's name, and what tells its results file from others."""
 
 
+DIED_LOADING = "it died while it loaded programs and data; is there enough memory?"
+"""Why a worker is unfit that nobody has heard of again."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerDemand:
     """What the driver says about once a second. Workers are Dask's addresses."""

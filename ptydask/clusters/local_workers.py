@@ -17,7 +17,7 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
-from ptydask.clusters import ClusterRequest, ClusterStatus, WorkerDemand, scaling
+from ptydask.clusters import DIED_LOADING, ClusterRequest, ClusterStatus, WorkerDemand, scaling
 from ptydask.clusters.process_state import SharedState
 from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
 from ptydask.errors import ClusterError, one_line
@@ -51,14 +51,19 @@ class LocalWorkers:
         self._cluster, self.client, self._limits = cluster, client, limits
         self._asked: dict[int, float] = {}
         self._closing: set[str] = set()
+        self._died = 0
+        """Workers that died while they loaded programs and data."""
 
     def tend(self, need: WorkerDemand) -> ClusterStatus:
         """Start and close workers. Dask's nannies start a worker again that died.
 
-        Raises ClusterError where a worker cannot get ready or does not come up: no other one here would either.
+        Raises ClusterError where a worker cannot get ready or does not come up: no other one here would either. That
+        one died while it loaded may be chance, as somebody else killed it; a second one has too little memory.
         """
         for why in need.unfit.values():
-            raise ClusterError(f"the workers on this machine cannot run this study: {why}")
+            self._died += why == DIED_LOADING
+            if why != DIED_LOADING or self._died > 1:
+                raise ClusterError(f"the workers on this machine cannot run this study: {why}")
         loads = self._worker_loads(need)
         decision = scaling.decide_scaling(
             loads, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most

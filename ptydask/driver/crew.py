@@ -15,7 +15,7 @@ import dask
 from distributed import Client, Future, KilledWorker
 
 from ptydask import worker
-from ptydask.clusters import Cluster, ClusterStatus, WorkerDemand, workers_of
+from ptydask.clusters import DIED_LOADING, Cluster, ClusterStatus, WorkerDemand, workers_of
 from ptydask.driver.contract import GOES_ON
 from ptydask.driver.lending import LentCluster
 from ptydask.errors import ClusterError, PtydaskError, StoppedEarly, describe_error
@@ -257,7 +257,7 @@ class WorkerPool:
 
 def _unfit_reason(error: BaseException | None) -> str:
     if error is None or isinstance(error, KilledWorker):
-        return "it died while it loaded programs and data; is there enough memory?"
+        return DIED_LOADING
     if isinstance(error, PtydaskError):
         return str(error)
     return f"it could not get ready: {describe_error(error)[:300]}"
