@@ -97,20 +97,20 @@ def test_the_list_of_workers_is_never_older_than_who_has_them(
     workers: LentWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asks while another study is given a worker does not take that away by what was there before."""
-    asked, ask = [], lending.workers_of
+    others, ask = list[threading.Thread](), lending.workers_of
 
     def slow(client: Any) -> Any:
         connected = ask(client)
-        if not asked:  # the first thread has its list; a worker comes, and another study asks before it goes on
-            asked.append(True)
+        if not others:  # the first thread has its list; a worker comes, and another study asks before it goes on
             workers.cluster.names.add("b")  # type: ignore[attr-defined]
-            other = threading.Thread(target=lambda: workers.lent_to(1))
-            other.start()
-            other.join(0.2)
+            others.append(threading.Thread(target=lambda: workers.lent_to(1)))
+            others[0].start()
+            others[0].join(0.2)
         return connected
 
     monkeypatch.setattr(lending, "workers_of", slow)
     workers.find_spare()
+    others[0].join()
     assert set(workers.lent_to(1)) == {"a", "b"}
     monkeypatch.setattr(lending, "workers_of", ask)
     assert workers.owners == {"a": 1, "b": 1}
