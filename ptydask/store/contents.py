@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
@@ -289,6 +290,15 @@ def read_card(folder: Path) -> tuple[str, StudyMeta] | None:
 def trials_begun(folder: Path) -> bool:
     """Whether any trial left its file or a checkpoint."""
     return bool(shard_files(folder)) or checkpoints.count(folder) > 0
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """What a driver said last in the folder of its trials; None where nothing can be read of it."""
+    try:
+        status = codec.loads((folder / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return status if isinstance(status, dict) else None
 
 
 def study_begun(folder: Path) -> bool:

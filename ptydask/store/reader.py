@@ -384,13 +384,7 @@ class Results(AbstractContextManager["Results"]):
 
     def last_words(self) -> dict[str, Any] | None:
         """The same of a driver that may be gone; one that was stopped has no pid in it; None where nothing was left."""
-        if self._is_over:
-            return None
-        try:
-            status = codec.loads((self._folder / contents.STATUS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return status if isinstance(status, dict) else None
+        return None if self._is_over else contents.read_status(self._folder)
 
     @cached_property
     def _trials(self) -> h5py.Group:
