@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from ptydask.engines import repeat
 from ptydask.formatting import (
@@ -91,7 +90,6 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
     Of a repeat: which one it is of all, and what it repeats.
     """
     done = f"{snapshot.recorded}/{snapshot.total}"
-    stage = _stage_words(replace(snapshot, queue=""))
     if snapshot.repeats:
         parts = [f"repeat {done}: {repeat.describe(record.params)}", state_text(record)]
     else:
@@ -107,7 +105,7 @@ def finished_line(record: TrialRecord, best: bool, snapshot: RunSnapshot) -> str
         parts.append(printable_text(record.origin))
     if record.attempt > 1:
         parts.append(f"attempt {record.attempt}")
-    parts += [duration_text(record.seconds), *([] if snapshot.repeats else [done]), *stage]
+    parts += [duration_text(record.seconds), *([] if snapshot.repeats else [done]), *_stage_words(snapshot)]
     return _of_study(snapshot) + "  ".join(parts)
 
 
@@ -123,7 +121,6 @@ def _is_worth_saying(origin: str) -> bool:
 
 def heartbeat_line(snapshot: RunSnapshot) -> str:
     """The run at this moment, in one line of a log."""
-    stage = _stage_words(replace(snapshot, queue=""))
     parts = [f"{snapshot.recorded}/{snapshot.total} {snapshot.noun}s: {_count_words(snapshot)}"]
     if snapshot.running:
         names = [f"{_running_name(trial, snapshot)} at {_step_text(trial, snapshot)}" for trial in snapshot.running[:4]]
@@ -134,7 +131,7 @@ def heartbeat_line(snapshot: RunSnapshot) -> str:
         parts[0] += f" ({trials})"
     if snapshot.best is not None:
         parts.append(f"best {error_text(snapshot.best.error)} (trial {snapshot.best.number})")
-    return _of_study(snapshot) + "; ".join([*stage, *parts, *_footer_words(snapshot)])
+    return _of_study(snapshot) + "; ".join([*_stage_words(snapshot), *parts, *_footer_words(snapshot)])
 
 
 def closing_line(snapshot: RunSnapshot) -> str:
@@ -150,9 +147,8 @@ def closing_line(snapshot: RunSnapshot) -> str:
 
 
 def _stage_words(snapshot: RunSnapshot) -> list[str]:
-    """``study 1 of 3: gold``, ``stage 2 of 4: scan``: those that there are."""
-    study = [f"study {printable_text(snapshot.queue)}"] if snapshot.queue else []
-    return [*study, *([f"stage {printable_text(snapshot.stage)}"] if snapshot.stage else [])]
+    """``stage 2 of 4: scan``; nothing for a study without stages."""
+    return [f"stage {printable_text(snapshot.stage)}"] if snapshot.stage else []
 
 
 # --- the parts of a frame ------------------------------------------------------------------------------
@@ -160,7 +156,8 @@ def _stage_words(snapshot: RunSnapshot) -> list[str]:
 
 def _title_line(snapshot: RunSnapshot, width: int) -> Line:
     aim = "" if snapshot.direction == "minimize" else ", the larger the better"
-    tail = "".join(f"  {word}" for word in _stage_words(snapshot))
+    study = [f"study {printable_text(snapshot.queue)}"] if snapshot.queue else []
+    tail = "".join(f"  {word}" for word in [*study, *_stage_words(snapshot)])
     tail += f"  {snapshot.metric}{aim}" if snapshot.metric else ""
     name = shorten_text(printable_text(snapshot.study), max(8, width - len(tail)))
     return ((name, "bold"), (tail, "dim"))
