@@ -147,10 +147,7 @@ class StudiesFailed(PtydaskError):  # noqa: N818
 
     def __init__(self, errors: Mapping[Path, BaseException], count: int) -> None:
         self.errors = dict(errors)
-        texts = {
-            file: str(error) if isinstance(error, PtydaskError) else describe_error(error)
-            for file, error in self.errors.items()
-        }
+        texts = {file: explain_error(error) for file, error in self.errors.items()}
         reasons = (text if text.startswith(f"{file}:") else f"{file}: {text}" for file, text in texts.items())
         super().__init__(one_line(f"{len(self.errors)} of {count} studies failed: {'; '.join(reasons)}"))
 
@@ -235,6 +232,11 @@ def one_line(text: str) -> str:
 def describe_error(error: BaseException | None) -> str:
     """What some program's exception says, in one line without passwords: ``ValueError: math domain error``."""
     return redact(one_line(f"{type(error).__name__}: {error}"))
+
+
+def explain_error(error: BaseException) -> str:
+    """Why something ended, in one line: a PtydaskError's own words; of any other exception :func:`describe_error`."""
+    return str(error) if isinstance(error, PtydaskError) else describe_error(error)
 
 
 _SECRETS: set[str] = set()

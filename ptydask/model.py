@@ -186,6 +186,11 @@ class StudyPlan:
     guessed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Value and standard deviation of each tuned parameter that the patterns tell well."""
 
+    @property
+    def own_params(self) -> Mapping[str, Scalar]:
+        """The point of the file's own values, or of the grid's nearest to them; empty where none of both is tried."""
+        return next((point.params for point in self.points if point.origin in (OWN_VALUES, NEAR_VALUES)), {})
+
     def trial_seed(self, params: Mapping[str, Scalar]) -> int:
         """The seed of a trial with these parameters."""
         return int(str(params[self.seed_parameter])) if params.get(self.seed_parameter) is not None else self.seed

@@ -15,7 +15,7 @@ from ptydask.driver.queue import QueueEnd, StudyEnd, check_apart, execute_queue,
 from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stages import PreparedStages
 from ptydask.driver.succession import QueuedStudy, foresee_sources, prepare_queued
-from ptydask.errors import PtydaskError, StoreError, UsageError, describe_error, raise_all
+from ptydask.errors import PtydaskError, StoreError, UsageError, explain_error, raise_all
 from ptydask.progress import plan_text, queue_text
 from ptydask.progress.queue_view import QueueView
 from ptydask.progress.stages_text import stages_lines
@@ -147,8 +147,7 @@ def carry_out_queue(
         end = complete_end(execute_queue(queued, shown.views, stop, independent=independent))
     except Exception as error:
         ends = complete_end(QueueEnd(tuple(StudyEnd(study.prepared, error=error) for study in queued)))
-        reason = str(error) if isinstance(error, PtydaskError) else describe_error(error)
-        tell(replace(facts_of_queue(ends), reason=reason))
+        tell(replace(facts_of_queue(ends), reason=explain_error(error)))
         raise
     finally:
         view.close()

@@ -16,7 +16,7 @@ from ptydask.clusters.jobqueue import JobQueue, profile_file
 from ptydask.driver import execute, notification, stillness
 from ptydask.driver.notification import RunFacts, make_environment, make_line, notify
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
-from ptydask.errors import ClusterError, hide_password
+from ptydask.errors import ClusterError, explain_error, hide_password
 from ptydask.model import TrialRecord, TrialState
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
@@ -210,5 +210,5 @@ def test_a_stuck_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_reasons() -> None:
-    assert execute._reason_of(ClusterError("no jobs")) == "no jobs"
-    assert execute._reason_of(KeyError("x")) == "KeyError: 'x'"
+    assert explain_error(ClusterError("no jobs")) == "no jobs"
+    assert explain_error(KeyError("x")) == "KeyError: 'x'"

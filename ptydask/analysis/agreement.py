@@ -9,11 +9,10 @@ from itertools import combinations
 from statistics import NormalDist
 
 from ptydask.formatting import printable_text
+from ptydask.space import tunables
 
 _CHANCE = 0.05
 """How often optima that are one are told to differ, whatever the number of studies."""
-_PERIODS = {"rotation": 360.0}
-"""Degrees after which a parameter begins anew."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,13 @@ def compare_optima(parameter: str, optima: Mapping[str, tuple[float, float]]) ->
     """
     known = [(file, *pair) for file, pair in optima.items() if all(map(math.isfinite, pair)) and pair[1] > 0]
     pairs = [
-        (abs(_difference(parameter, center, other)) / math.hypot(deviation, further), (file, last))
+        (abs(tunables.difference(parameter, center, other)) / math.hypot(deviation, further), (file, last))
         for (file, center, deviation), (last, other, further) in combinations(known, 2)
     ]
     if not pairs:
         return None
     apart, files = max(pairs, key=lambda pair: pair[0])
     return OptimumAgreement(parameter, files, apart, apart <= NormalDist().inv_cdf(1 - _CHANCE / 2 / len(pairs)))
-
-
-def _difference(parameter: str, one: float, other: float) -> float:
-    period = _PERIODS.get(parameter)
-    return one - other if period is None else math.remainder(one - other, period)
 
 
 def _apart_text(apart: float) -> str:

@@ -328,9 +328,7 @@ def _run_study(args: argparse.Namespace, file: Path, stop: StopSignals) -> int:
     _print_best(end)
     if not end.complete:
         view.notice(TIME_IS_OVER)
-    if not end.complete or end.behind:
-        return 75
-    return 3 if end.failed else 0
+    return end.exit_code
 
 
 def _run_queue(args: argparse.Namespace, files: Sequence[Path], stop: StopSignals) -> int:

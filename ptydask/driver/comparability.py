@@ -10,12 +10,14 @@ from typing import Any
 from ptydask import sampling
 from ptydask.distributions import FloatRange, IntRange
 from ptydask.errors import ConfigError
-from ptydask.formatting import shell_word
+from ptydask.formatting import shell_word, shorten_text, value_text
 from ptydask.model import StudyMeta
 from ptydask.space import ranges
 
 RANGE_NOTICE = "{}: the range is now"
 """What a notice of a parameter's range begins with."""
+_LONGEST = 60
+"""Characters of a setting's value where several are named."""
 _ABSENT = object()
 _TUNED = "hypertune_params.tune_params"
 """Where PtyRAD's files have the tuned parameters."""
@@ -111,6 +113,12 @@ def _incomparable_error(key: str, before: object, now: object, file: str) -> Con
 def setting_text(value: object) -> str:
     """A setting's value as messages have it."""
     return "nothing" if value is _ABSENT else repr(value)
+
+
+def brief_text(value: object) -> str:
+    """The same in few characters, as where many settings are named."""
+    plain = value_text(value) if isinstance(value, float) else setting_text(value)
+    return shorten_text(plain, _LONGEST)
 
 
 def differences(old: object, new: object, path: str = "") -> Iterator[tuple[str, object, object]]:

@@ -88,6 +88,13 @@ class RunOutcome:
         """How many trials failed, of all that are recorded; 0 where no trial was left to run."""
         return self.failed_before + (0 if self.snapshot is None else self.snapshot.counts.get("failed", 0))
 
+    @property
+    def exit_code(self) -> int:
+        """What the command returns: 75 where the same command has something left to do, 3 where trials failed, 0."""
+        if not self.complete or self.behind:
+            return 75
+        return 3 if self.failed else 0
+
 
 def snapshot_of_records(records: Sequence[TrialRecord], meta: StudyMeta, file: Path, *, complete: bool) -> RunSnapshot:
     """A snapshot made of what was recorded, where no driver left one.

@@ -12,7 +12,7 @@ from ptydask import engines
 from ptydask.driver import comparability, provenance
 from ptydask.driver.earlier import EarlierStudy, name_apart, other_defocus
 from ptydask.errors import UnusableResults, UsageError
-from ptydask.formatting import counted, params_text, shorten_text, uncertain_text, value_text
+from ptydask.formatting import counted, params_text, uncertain_text
 from ptydask.model import (
     FROM_EARLIER,
     GUESSED,
@@ -42,8 +42,6 @@ _APART = 3.0
 """Standard deviations of a guess from which on an earlier study found something else."""
 _MOST_NAMED = 6
 """Settings that are named where they differ."""
-_LONGEST = 60
-"""Characters of one setting's value."""
 
 
 # --- taken -------------------------------------------------------------------------------------------
@@ -69,10 +67,9 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
         if study.path.resolve() == plan.results.resolve():
             raise UsageError(f"--from {study.path}: is this study's own results file; the same command goes on with it")
     studies = [study for study in name_apart(studies, [plan.results]) if not study.problem]
-    own = next((point.params for point in plan.points if point.origin in (OWN_VALUES, NEAR_VALUES)), {})
-    by_study = [_points_of(study, plan, tuned, own) for study in studies]
+    by_study = [_points_of(study, plan, tuned) for study in studies]
     best = [point for point in chain.from_iterable(zip_longest(*by_study)) if point is not None]
-    bare = _without_specimen(best[0], studies, plan, tuned, own) if best else None
+    bare = _without_specimen(best[0], studies, plan, tuned) if best else None
     most = len(studies) + (bare is not None) if choose_search(plan).informed else max(MOST, len(studies))
     points = _first_points(plan, [*best[:1], *([bare] if bare else []), *best[1:]], most)
     known = tuple(_to_learn_from(plan, studies)) if learns_from_earlier(plan.sampler) else ()
@@ -99,9 +96,9 @@ def start_from(plan: StudyPlan, studies: Sequence[EarlierStudy], found: Collecti
     )
 
 
-def _points_of(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str], own: Mapping[str, Scalar]) -> list[Point]:
+def _points_of(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str]) -> list[Point]:
     """The study's points that lie in the plan's ranges, best first."""
-    points, taken = [], _taken_parameters(study, plan, tuned)
+    points, taken, own = [], _taken_parameters(study, plan, tuned), plan.own_params
     for record in study.trials:
         values = study.params_of(record)
         shared = {name: values[name] for name in taken if name in values}
@@ -112,14 +109,14 @@ def _points_of(study: EarlierStudy, plan: StudyPlan, tuned: Sequence[str], own: 
 
 
 def _without_specimen(
-    point: Point, studies: Iterable[EarlierStudy], plan: StudyPlan, tuned: Sequence[str], own: Mapping[str, Scalar]
+    point: Point, studies: Iterable[EarlierStudy], plan: StudyPlan, tuned: Sequence[str]
 ) -> Point | None:
     """The point with the file's own values of what may be the earlier specimen's alone; None where that is no other.
 
     Where the specimen is another one, it is the better start by far: the scan is right, and the slopes see the rest.
     """
     taken = next(_taken_parameters(s, plan, tuned) for s in studies if point.origin.startswith(_origin_of(s)))
-    specimen = _of_specimen(taken, plan)
+    specimen, own = _of_specimen(taken, plan), plan.own_params
     if not specimen or len(specimen) == len(taken) or not own.keys() >= set(specimen):
         return None
     bare = Point(
@@ -232,12 +229,9 @@ def _contradictions(study: EarlierStudy, plan: StudyPlan, tuned: Iterable[str]) 
     for name in _taken_parameters(study, plan, tuned):
         value, deviation = plan.guessed.get(name, (0.0, 0.0))
         best = there[name]
-        if deviation and ranges.is_number(best):
-            gap = value - best
-            if name == "rotation":
-                gap = (gap + 180) % 360 - 180
-            if abs(gap) > _APART * deviation:
-                yield f"the patterns say {name} {uncertain_text(value, deviation)}, {study.name} found {best:g}"
+        apart = abs(tunables.difference(name, value, best)) if ranges.is_number(best) else 0.0
+        if deviation and apart > _APART * deviation:
+            yield f"the patterns say {name} {uncertain_text(value, deviation)}, {study.name} found {best:g}"
 
 
 def _differing_settings(meta: StudyMeta, plan: StudyPlan, best: Mapping[str, Scalar]) -> Iterator[str]:
@@ -253,13 +247,7 @@ def _differing_settings(meta: StudyMeta, plan: StudyPlan, best: Mapping[str, Sca
         return
     for key, old, new in comparability.changed_settings(before, now):
         if key != provenance.DATA_PATH:
-            texts = [_setting_text(value) for value in (old, new)]
-            yield f"{key} {texts[0]} (here {texts[1]})"
-
-
-def _setting_text(value: object) -> str:
-    plain = value_text(value) if isinstance(value, float) else comparability.setting_text(value)
-    return shorten_text(plain, _LONGEST)
+            yield f"{key} {comparability.brief_text(old)} (here {comparability.brief_text(new)})"
 
 
 def _comparable_configs(

@@ -16,7 +16,7 @@ from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, Observer, RunOutcome,
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
-from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error, one_line, redact
+from ptydask.errors import ConfigError, StoppedEarly, explain_error, one_line, redact
 from ptydask.formatting import counted, shell_path
 from ptydask.model import StudyPlan, TrialRecord, TrialState
 from ptydask.run_snapshot import RunSnapshot
@@ -221,10 +221,6 @@ def _stopped_text(prepared: PreparedRun, last: RunSnapshot | None) -> str:
     return text
 
 
-def _reason_of(error: Exception) -> str:
-    return str(error) if isinstance(error, PtydaskError) else describe_error(error)
-
-
 def _write_total(prepared: PreparedRun, store: Store, last: RunSnapshot | None) -> None:
     """Have ``status`` know how many trials were asked for, where the stop came before the driver could say it."""
     if last is None:
@@ -273,7 +269,7 @@ class Watcher:
             raise
         except Exception as error:
             view.close(self.snapshot)
-            self.notify("stopped" if isinstance(error, StoppedEarly) else "failed", _reason_of(error))
+            self.notify("stopped" if isinstance(error, StoppedEarly) else "failed", explain_error(error))
             raise
         finally:
             view.close(self.snapshot)

@@ -10,7 +10,7 @@ from ptydask import engines
 from ptydask.distributions import Distribution
 from ptydask.driver.earlier_points import put_first
 from ptydask.formatting import params_text
-from ptydask.model import GUESSED, NEAR_VALUES, OWN_VALUES, TRIED, Point, StudyPlan
+from ptydask.model import GUESSED, TRIED, Point, StudyPlan
 from ptydask.sampling.startup import unwrap_fixed
 from ptydask.space import ranges
 
@@ -30,11 +30,10 @@ def with_guesses(plan: StudyPlan, init: Mapping[str, Any], known: Collection[str
 
     with engines.naming_file(plan):
         report = report_once(init, parallax=has_parallax())
-    own = next((point.params for point in plan.points if point.origin in (OWN_VALUES, NEAR_VALUES)), {})
     guessed = use_guesses(
         report.chosen(),
         plan.space,
-        own,
+        plan.own_params,
         known=known,
         # A grid of values that somebody listed stays whole.
         narrow=plan.space.keys() - (spec.configs.get("search_space") or {}).keys() if narrow else (),

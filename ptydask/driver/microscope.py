@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ptydask.formatting import shorten_text, value_text
+from ptydask.driver.comparability import brief_text
 from ptydask.model import Scalar
 from ptydask.space import ranges, tunables
 
@@ -38,8 +38,6 @@ _ROUNDED = 1e-3
 """Relative difference of values that are one value, written with fewer digits."""
 _NEAR = 1e-2
 """The same of a value that was found, as somebody writes it into the next file."""
-_LONGEST = 60
-"""Characters of a value in a message."""
 
 Difference = tuple[str, object, object]
 """Dotted key or name, the earlier value, the value here."""
@@ -133,5 +131,4 @@ def _is_same(before: object, now: object, tolerance: float) -> bool:
 
 
 def _text(value: object) -> str:
-    plain = "nothing" if value is None else value_text(value) if isinstance(value, float) else repr(value)
-    return shorten_text(plain, _LONGEST)
+    return "nothing" if value is None else brief_text(value)

@@ -43,7 +43,7 @@ from ptydask.driver.notification import RunFacts
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.stages import PreparedStages, SharedCluster, label_of
 from ptydask.driver.succession import QueuedStudy, prepare_after
-from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, describe_error
+from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, explain_error
 from ptydask.model import StudyPlan, path_beside
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.stop_signals import StopSignals, Terminated
@@ -83,11 +83,7 @@ class StudyEnd:
             return 130 if isinstance(self.error, KeyboardInterrupt) else 75
         if self.error is not None:
             return self.error.exit_code if isinstance(self.error, PtydaskError) else 1
-        if self.outcome is None:
-            return 0
-        if not self.outcome.complete or self.outcome.behind:
-            return 75
-        return 3 if self.outcome.failed else 0
+        return 0 if self.outcome is None else self.outcome.exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,4 +275,4 @@ def _conduct(waiting: Sequence[_Study], workers: LentWorkers, stop: StopSignals)
 def _tell_end(study: _Study) -> None:
     error = study.end.error if study.end else None
     if error is not None:
-        study.view.notice(str(error) if isinstance(error, PtydaskError) else describe_error(error))
+        study.view.notice(explain_error(error))

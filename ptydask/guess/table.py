@@ -13,6 +13,7 @@ from ptydask.guess.disk import Disk
 from ptydask.guess.geometry import Geometry
 from ptydask.guess.mass import MassRotation, wrap
 from ptydask.guess.patterns import PatternSample, flip
+from ptydask.space import tunables
 
 Trust = Literal["good", "fair", "none"]
 Value = float | tuple[int, int, int] | None
@@ -73,8 +74,7 @@ class Guess:
         own = 0.0 if self.file_value is None and self.parameter in ABERRATIONS else self.file_value
         if self.value is None or own is None:
             return False
-        gap = self.value - own
-        return abs(wrap(gap) if self.parameter == "rotation" else gap) <= 2 * (self.deviation or 0.0)
+        return abs(tunables.difference(self.parameter, self.value, own)) <= 2 * (self.deviation or 0.0)
 
 
 def guess_by_disk(disk: Disk | None, geometry: Geometry) -> list[Guess]:

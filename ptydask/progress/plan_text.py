@@ -27,7 +27,7 @@ from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 WIDTH = 10
 LONGEST = 160
 """Characters of one parameter's choices; a grid may have thousands."""
-_WIDTH = 100
+LINE_WIDTH = 100
 """Characters of a line that can be broken."""
 MOST_TRIED = 8
 """Guesses that are listed."""
@@ -142,12 +142,12 @@ def _search_lines(plan: StudyPlan, trials: int | None) -> list[str]:
     why = shorten_text(printable_text(choice.why), LONGEST)
     rest = f"{plan.pruner.name if plan.pruner else 'no pruning'}, seed {plan.seed}"
     if choice.informed:
-        return [*wrap_line(labelled_line("search", why), _WIDTH), labelled_line("", rest)]
+        return [*wrap_line(labelled_line("search", why), LINE_WIDTH), labelled_line("", rest)]
     random = None if trials is None or plan.exhaustive else startup_trials(plan.sampler, trials)
     sampler = plan.sampler.name
     if random is not None:
         sampler += f" after {counted(random, 'random trial')}"
-    return wrap_line(labelled_line("search", f"{sampler}, {rest} ({why})"), _WIDTH)
+    return wrap_line(labelled_line("search", f"{sampler}, {rest} ({why})"), LINE_WIDTH)
 
 
 def _source_text(plan: StudyPlan) -> str:

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ptydask.formatting import printable_text, wrap_line
-from ptydask.progress.plan_text import WIDTH, labelled_line
+from ptydask.progress.plan_text import LINE_WIDTH, WIDTH, labelled_line
 
-_WIDTH = 100
-"""Characters of a line."""
 _STUDY = "study"
 Block = tuple[str, ...]
 """A line of a plan with a label, and those without one that follow it."""
@@ -64,4 +62,4 @@ def sources_lines(sources: Sequence[tuple[str, str]]) -> list[str]:
     lines = [labelled_line("from", text if same else "none of those before it: other microscope settings")]
     lines += [labelled_line("", f"same: {', '.join(same)}")] if same else []
     lines += [labelled_line("", f"other: {', '.join(names)}: {setting}") for setting, names in others.items()]
-    return [part for line in lines for part in wrap_line(line, _WIDTH)]
+    return [part for line in lines for part in wrap_line(line, LINE_WIDTH)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ptydask.driver.contract import View
 from ptydask.driver.queue import StudyEnd, label_studies
-from ptydask.errors import ConfigError, PtydaskError, describe_error
+from ptydask.errors import ConfigError, explain_error
 from ptydask.formatting import error_text, printable_text, shorten_text
 from ptydask.model import TrialRecord
 from ptydask.progress.frame import closing_line
@@ -142,6 +142,4 @@ def _ending(end: StudyEnd) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, ConfigError):
-        return error.rule
-    return str(error) if isinstance(error, PtydaskError) else describe_error(error)
+    return error.rule if isinstance(error, ConfigError) else explain_error(error)

@@ -131,6 +131,11 @@ def current_value(params: Mapping[str, Any], name: str) -> Scalar:
     return cast(Scalar, value)
 
 
+def difference(name: str, one: float, other: float) -> float:
+    """``one`` less ``other``; of rotations, in degree, the short way round: -2 of 179 and -179."""
+    return math.remainder(one - other, 360) if name == "rotation" else one - other
+
+
 def wavelength(kilovolts: float) -> float:
     """The relativistic electron wavelength in angstrom, with the constants that PtyRAD uses (CODATA 2018).
 

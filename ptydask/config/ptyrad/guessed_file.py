@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ptydask.config import reading, yaml_text
-from ptydask.config.ptyrad import old_keys
-from ptydask.config.ptyrad.params_file import SECTIONS
+from ptydask.config.ptyrad.params_file import SECTIONS, copy_sections
 from ptydask.model import Scalar, SourceFile
 from ptydask.space import tunables
 
@@ -24,9 +21,7 @@ def guessed_text(
     anew as YAML. Paths stay as they are written. Raises ConfigError for a text that cannot be read.
     """
     data = reading.parse_text(source.text, source.format)
-    old: dict[str, Any] = {name: copy.deepcopy(part) for name, part in data.items() if isinstance(part, dict)}
-    old_keys.translate(old)
-    new = {**data, **tunables.apply(old, values)}
+    new = {**data, **tunables.apply(copy_sections(data) or {}, values)}
     if flips is not None:
         new["init_params"] = {**new["init_params"], FLIPS: list(flips)}
     body = yaml_text.rewrite(source.text, new) if source.format == "yaml" else None

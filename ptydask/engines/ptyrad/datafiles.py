@@ -56,7 +56,7 @@ def check_loaded(init: Mapping[str, Any]) -> None:
 
     Raises DataError.
     """
-    from ptydask.store.foreign import damage, links, measurement_headers
+    from ptydask.store.foreign import links, measurement_headers
 
     _check_tilt_file(init)
 
@@ -69,10 +69,16 @@ def check_loaded(init: Mapping[str, Any]) -> None:
         except links.MissingPart as error:
             raise DataError(error.rule, key=key, value=name, hint=error.hint) from None
         except OSError as error:
-            rule, hint = damage.explain_unreadable(Path(name), error)
-            raise DataError(rule, key=key, value=name, hint=hint) from None
+            raise _unreadable_error(name, error, key) from None
         if missing:
             raise DataError(f"is no reconstruction of PtyRAD: it has no {missing[0]}", key=key, value=name)
+
+
+def _unreadable_error(path: Path | str, error: Exception, key: str) -> DataError:
+    from ptydask.store.foreign.damage import explain_unreadable
+
+    rule, hint = explain_unreadable(Path(path), error)
+    return DataError(rule, key=key, value=str(path), hint=hint)
 
 
 def _check_tilt_file(init: Mapping[str, Any]) -> None:
@@ -84,10 +90,7 @@ def _check_tilt_file(init: Mapping[str, Any]) -> None:
         if path.suffix.lower() in hdf5_patterns.SUFFIXES and not hdf5_patterns.is_old_matlab(path):
             hdf5_patterns.read_dataset(path, str(params["key"]), f"{key}.key")
     except OSError as error:
-        from ptydask.store.foreign.damage import explain_unreadable
-
-        rule, hint = explain_unreadable(path, error)
-        raise DataError(rule, key=f"{key}.path", value=str(path), hint=hint) from None
+        raise _unreadable_error(path, error, f"{key}.path") from None
 
 
 def _check_meas_params(init: Mapping[str, Any]) -> None:
@@ -184,10 +187,7 @@ def _read_header(path: Path, suffix: str, init: Mapping[str, Any], expected: Sha
     except DataError:
         raise
     except Exception as error:
-        from ptydask.store.foreign.damage import explain_unreadable
-
-        rule, hint = explain_unreadable(path, error)
-        raise DataError(rule, key="init_params.meas_params.path", value=str(path), hint=hint) from None
+        raise _unreadable_error(path, error, "init_params.meas_params.path") from None
     return StoredPatterns(None)
 
 
