@@ -18,7 +18,7 @@ from ptydask import sampling
 from ptydask.engines import TrialFailure
 from ptydask.errors import PtydaskError, StorageError, describe_error, one_line
 from ptydask.model import UNRANKED_VALUE, Reason, StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
-from ptydask.storage import urls
+from ptydask.storage import transport, urls
 from ptydask.store import shard
 from ptydask.trial import eviction, reconcile, slopes
 from ptydask.trial.search_choice import choose_search
@@ -125,6 +125,7 @@ class _TrialRun:
         with catch_optuna_errors():
             record = self._begin_trial(trial, str(worker.name))
             params = sampling.suggest(trial, plan.space, plan.sampler)
+            transport.flush(self.ready.storage)  # whoever finds this trial without us knows whose it is
         # Whoever chose the values has signed them.
         seed = plan.trial_seed(params)
         record = replace(record, params=params, seed=seed, origin=trial.user_attrs.get("origin", record.origin))
