@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from ptydask.errors import StorageError
+from ptydask.storage import transport
 from ptydask.storage.ahead import NOTHING, AheadBackend, need_not_wait
 
 
@@ -209,6 +210,37 @@ def test_a_look_brings_what_others_did_also_after_a_flush(owner: Owner) -> None:
     worker.backend.flush()
     driver.storage.create_new_trial(0)
     assert len(worker.storage.get_all_trials(0)) == 3
+
+
+def test_who_knows_as_much_as_the_driver_need_not_ask(owner: Owner) -> None:
+    """Until the next call that waits: a trial that the driver has put there since is seen."""
+    worker, driver = Process(owner), Process(owner, waits=True)
+    number = worker.storage.create_new_trial(0)
+    worker.storage.set_trial_state_values(number, TrialState.COMPLETE, [1.0])
+    driver.storage.get_all_trials(0)
+    before = owner.calls
+    transport.be_content(worker.storage, transport.position(driver.storage))
+    assert len(worker.storage.get_all_trials(0)) == 1
+    assert owner.calls == before
+    waiting = optuna.trial.create_trial(state=TrialState.WAITING)
+    driver.storage.create_new_trial(0, waiting)
+    transport.be_content(worker.storage, transport.position(driver.storage))
+    assert len(worker.storage.get_all_trials(0)) == 2
+    driver.storage.create_new_trial(0, waiting)
+    transport.be_content(worker.storage)
+    assert len(worker.storage.get_all_trials(0)) == 2
+    worker.storage.create_new_trial(0)
+    driver.storage.create_new_trial(0, waiting)
+    assert len(worker.storage.get_all_trials(0)) == 5, "content until the next call that waits"
+
+
+@pytest.mark.parametrize("position", [0, 7, None])
+def test_a_server_knows_no_positions(position: int | None) -> None:
+    """Nor is anything kept back there."""
+    storage = optuna.storages.InMemoryStorage()
+    transport.be_content(storage, position)
+    transport.flush(storage)
+    assert transport.position(storage) is None
 
 
 def test_killed_before_entries_were_sent(owner: Owner) -> None:

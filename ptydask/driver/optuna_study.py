@@ -21,6 +21,7 @@ from ptydask.model import UNRANKED_VALUE, Direction, Point, Reason, Scalar, Stud
 from ptydask.run_snapshot import RunningTrial
 from ptydask.space.nearest_point import count_points, point_key
 from ptydask.space.ranges import contains, describe
+from ptydask.storage import transport
 from ptydask.trial import reconcile, slopes
 from ptydask.trial.reconcile import BegunTrial
 
@@ -49,6 +50,11 @@ class OptunaStudy:
     @property
     def _storage(self) -> optuna.storages.BaseStorage:
         return self.study._storage
+
+    @property
+    def position(self) -> int | None:
+        """How many entries of the journal are known here; None where it is no journal."""
+        return transport.position(self._storage)
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial, in order; not copies."""

@@ -44,8 +44,10 @@ class AheadBackend(BaseJournalBackend, BaseJournalSnapshot):
 
     def __init__(self, *, waits: bool) -> None:
         self._waits = waits
-        self._known = 0
+        self.known = 0
         """How many lines of the journal have come here."""
+        self.content = False
+        """Whether that is taken for all there are, until the next call that waits."""
         self._ahead: deque[tuple[bytes, int]] = deque()
         """Own lines that were replayed and have not come back, and their trials."""
         self._unsent: list[bytes] = []
@@ -95,12 +97,12 @@ class AheadBackend(BaseJournalBackend, BaseJournalSnapshot):
         """Entries from a number on; right after an append, those that it brought."""
         if not self._first <= log_number_from <= self._first + len(self._entries):
             # A replay that begins at a snapshot, or begins again: numbers are the journal's.
-            self._known = log_number_from
+            self.known = log_number_from
             self._entries, self._ahead, self._appended = [], deque(), False
         else:
             del self._entries[: log_number_from - self._first]
         appended, self._appended, self._first = self._appended, False, log_number_from
-        if not appended and not self._is_fresh():
+        if not (appended or self.content or self._is_fresh()):
             self._ask()
         return list(self._entries)
 
@@ -114,11 +116,12 @@ class AheadBackend(BaseJournalBackend, BaseJournalSnapshot):
             raise StorageError("the study's journal did not answer")
         try:
             unsent = len(self._unsent)
-            answer = self._call_journal(lines=[*self._unsent, *lines], known=self._known, durable=durable)
+            answer = self._call_journal(lines=[*self._unsent, *lines], known=self.known, durable=durable)
             del self._unsent[:unsent]
         finally:
             self._calling.release()
-        self._known += len(answer)
+        self.known += len(answer)
+        self.content = False
         for line in answer:
             # The owner keeps the order of what one process sends: own lines come back in it.
             if self._ahead and line == self._ahead[0][0]:

@@ -202,6 +202,24 @@ class DaskBackend(AheadBackend):
 
 def flush(storage: BaseStorage) -> None:
     """Return when everything that this process wrote is with the journal's owner; nothing to do for a server."""
-    backend = getattr(storage, "_backend", None)
-    if isinstance(backend, AheadBackend):
+    backend = _ahead_of(storage)
+    if backend is not None:
         backend.flush()
+
+
+def position(storage: BaseStorage) -> int | None:
+    """How many entries of the journal this process knows of; None for a server."""
+    backend = _ahead_of(storage)
+    return None if backend is None else backend.known
+
+
+def be_content(storage: BaseStorage, position: int | None = 0) -> None:
+    """Take what is known here for all there is until the next call that waits, if it reaches to ``position``."""
+    backend = _ahead_of(storage)
+    if backend is not None:
+        backend.content = position is not None and backend.known >= position
+
+
+def _ahead_of(storage: BaseStorage) -> AheadBackend | None:
+    backend = getattr(storage, "_backend", None)
+    return backend if isinstance(backend, AheadBackend) else None
