@@ -2,6 +2,7 @@
 
 from ptydask.sampling.described import search_space_json as search_space_json
 from ptydask.sampling.described import value_distribution as value_distribution
+from ptydask.sampling.distinct import PointsTaken as PointsTaken
 from ptydask.sampling.distributions import find_stale_param as find_stale_param
 from ptydask.sampling.distributions import foreign_values as foreign_values
 from ptydask.sampling.distributions import from_optuna_params as from_optuna_params

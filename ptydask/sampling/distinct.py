@@ -15,8 +15,53 @@ from ptydask.model import Scalar
 from ptydask.sampling.distributions import from_optuna_params, to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
 from ptydask.sampling.wrapped import SamplerAround, is_lost, point_params
-from ptydask.space.nearest_point import count_points, nearest_new_point
+from ptydask.space.nearest_point import count_points, nearest_new_point, point_key
 from ptydask.trial.reconcile import begun_from_attrs
+
+
+class PointsTaken:
+    """The points of one study's trials. A trial that has ended never changes: what it had is read once.
+
+    Keep one from trial to trial, as there may be ten thousand of them.
+    """
+
+    def __init__(self, space: Mapping[str, Distribution]) -> None:
+        self._space = dict(space)
+        self._read: set[int] = set()
+        """Numbers of trials that have ended, and are in the following."""
+        self._keys: set[frozenset[object]] = set()
+        self._lost: dict[str, set[frozenset[object]]] = {}
+        """By results file, the points of those that were lost."""
+
+    def holds(self, point: Mapping[str, Scalar], trials: Iterable[FrozenTrial], store: str, besides: int) -> bool:
+        """Whether one of ``trials``, all of the study's, has ``point``, trial ``besides`` left out.
+
+        What a trial of another results file than ``store`` was lost with does not count.
+        """
+        key = point_key(self._space, point)
+        held = False
+        for trial in [trial for trial in trials if trial.number not in self._read]:
+            if trial.state.is_finished():
+                self._add(trial)
+            elif trial.number != besides:
+                held = held or key == self._key_of(trial)
+        return held or key in self._keys or key in self._lost.get(store, ())
+
+    def _add(self, trial: FrozenTrial) -> None:
+        self._read.add(trial.number)
+        key = self._key_of(trial)
+        if key is not None:
+            (self._lost.setdefault(_store_of(trial), set()) if is_lost(trial) else self._keys).add(key)
+
+    def _key_of(self, trial: FrozenTrial) -> frozenset[object] | None:
+        point = read_whole_point(self._space, trial)
+        return None if point is None else point_key(self._space, point)
+
+
+def read_whole_point(space: Mapping[str, Distribution], trial: FrozenTrial) -> dict[str, Scalar] | None:
+    """The values of a trial; None where it has not all of them."""
+    params = point_params(trial)
+    return from_optuna_params(space, params, trial.user_attrs) if params.keys() >= space.keys() else None
 
 
 class DistinctSampler(SamplerAround):
@@ -28,12 +73,19 @@ class DistinctSampler(SamplerAround):
     """
 
     def __init__(
-        self, base: BaseSampler, space: Mapping[str, Distribution], *, held: Collection[str] = (), seed: int = 0
+        self,
+        base: BaseSampler,
+        space: Mapping[str, Distribution],
+        *,
+        held: Collection[str] = (),
+        seed: int = 0,
+        taken: PointsTaken | None = None,
     ) -> None:
         super().__init__(base)
         self._space, self._held, self._seed = dict(space), frozenset(held), seed
         self._distributions = {name: to_optuna(dist) for name, dist in space.items()}
         self._base_space: dict[str, BaseDistribution] = {}
+        self._taken = PointsTaken(space) if taken is None else taken
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space."""
@@ -49,6 +101,8 @@ class DistinctSampler(SamplerAround):
         wanted = from_optuna_params(self._space, drawn, trial.user_attrs)
         keep = {*fixed, *self._held}
         trials, store = self._trials_to_compare(study, trial), _store_of(trial)
+        if not self._taken.holds(wanted, trials, store, trial.number):
+            return drawn
         others = [other for other in trials if other.number != trial.number]
         # What a trial of another results file was lost with was not run there, and is not tried again.
         began = (other for other in others if not is_lost(other) or _store_of(other) == store)
@@ -83,10 +137,7 @@ class DistinctSampler(SamplerAround):
         return after_those_before(study, trial, lambda other: point_params(other).keys() >= self._space.keys())
 
     def _points_of(self, trials: Iterable[FrozenTrial]) -> Iterator[dict[str, Scalar]]:
-        for trial in trials:
-            params = point_params(trial)
-            if params.keys() >= self._space.keys():
-                yield from_optuna_params(self._space, params, trial.user_attrs)
+        return (point for trial in trials if (point := read_whole_point(self._space, trial)) is not None)
 
 
 def _store_of(trial: FrozenTrial) -> str:

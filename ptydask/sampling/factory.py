@@ -22,7 +22,7 @@ from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, MissingDependency, caught_warnings, nearest_hint, one_line, require
 from ptydask.model import ComponentSpec, EarlierTrial
 from ptydask.sampling import release
-from ptydask.sampling.distinct import DistinctSampler
+from ptydask.sampling.distinct import DistinctSampler, PointsTaken
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import ParallelGPSampler
 from ptydask.sampling.hyperband import SweepHyperbandPruner, UnfilteredHyperband
@@ -52,12 +52,14 @@ def build_sampler(
     trials: int | None = None,
     informed: bool = False,
     earlier: Sequence[EarlierTrial] = (),
+    taken: PointsTaken | None = None,
 ) -> DistinctSampler:
     """The sampler for one trial; ``seed`` differs from trial to trial, else parallel workers all start alike.
 
-    It takes no point twice. A ``seed`` in the configs is the base that ``seed`` is mixed with; how many of the study's
-    ``trials`` are drawn at random fits their number where the configs do not say. ``informed``: the slopes of the
-    trials lead, and the sampler has its turns. CMA-ES begins with what ``earlier`` trials of other studies say.
+    It takes no point twice; ``taken`` are those that the samplers before it have read. A ``seed`` in the configs is the
+    base that ``seed`` is mixed with; how many of the study's ``trials`` are drawn at random fits their number where the
+    configs do not say. ``informed``: the slopes of the trials lead, and the sampler has its turns. CMA-ES begins with
+    what ``earlier`` trials of other studies say.
     GridSampler and BruteForceSampler become a random one, as :func:`grid_points` lists their points beforehand. Raises
     ConfigError and MissingDependency.
     """
@@ -65,7 +67,7 @@ def build_sampler(
     _, held = unwrap_fixed(spec)
     if informed:
         sampler = InformedSampler(sampler, space, held)
-    return DistinctSampler(sampler, space, held=held, seed=seed)
+    return DistinctSampler(sampler, space, held=held, seed=seed, taken=taken)
 
 
 def learns_from_earlier(spec: ComponentSpec) -> bool:

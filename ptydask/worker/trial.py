@@ -91,6 +91,7 @@ def _load_study(ready: OpenSession, index: int) -> optuna.Study:
             trials=ready.setup.trials,
             informed=informed,
             earlier=plan.earlier,
+            taken=ready.taken,
         ),
         pruner=sampling.build_pruner(
             plan.pruner,
