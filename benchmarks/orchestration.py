@@ -107,7 +107,9 @@ def run_ptydask(folder: Path, sampler: str, trials: int) -> list[Sample]:
     watching = threading.Thread(target=sample_while, args=(lambda: (counted["ended"], counted["calls"]), samples, over))
     watching.start()
     try:
-        ptydask.run(params, engine="toy", cluster="local", workers=WORKERS, search="file", progress=False)
+        ptydask.run(
+            params, engine="toy", cluster="local", workers=WORKERS, trials=trials, search="file", progress=False
+        )
     finally:
         over.set()
         watching.join()
