@@ -310,8 +310,10 @@ def quiet_optuna() -> Iterator[None]:
     log = logging.getLogger("optuna")
     with caught_warnings():
         level = log.level
-        log.setLevel(logging.ERROR)
+        if level != logging.ERROR:  # else, as in a worker, it would only forget what it knows of every logger
+            log.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            log.setLevel(level)
+            if level != logging.ERROR:
+                log.setLevel(level)
