@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,23 +65,17 @@ def row(what: str, samples: list[Sample], trials: int) -> str:
 
 def sample_while(count: Callable[[], tuple[int, int]], samples: list[Sample], over: threading.Event) -> None:
     """Samples of this process and its children until the study is over; ``count`` gives trials ended, and calls."""
-    own = psutil.Process()
+    own, spent = psutil.Process(), dict[int, float]()
     while True:
         last = over.is_set()
-        cpu = sum(os.times()[:4])  # children that have ended are in it
-        for child in own.children(recursive=True):
-            try:
-                cpu += sum(child.cpu_times()[:2])
-            except psutil.NoSuchProcess:
-                return  # the workers go: the study is over
-        samples.append(Sample(time.monotonic(), *_between(count(), cpu)))
+        for process in (own, *own.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # one that has ended keeps what it had
+                spent[process.pid] = sum(process.cpu_times()[:2])
+        ended, calls = count()
+        samples.append(Sample(time.monotonic(), ended, sum(spent.values()), calls))
         if last:
             return
         time.sleep(EVERY)
-
-
-def _between(counted: tuple[int, int], cpu: float) -> tuple[int, float, int]:
-    return counted[0], cpu, counted[1]
 
 
 # --- ptydask --------------------------------------------------------------------------------------------
