@@ -4,7 +4,8 @@ A trial that is RUNNING belongs to one process, and nobody else writes its param
 process replays such entries at once and sends them with the next call that has to wait: for a number, for what others
 did, for the end of a trial to be on disk. Until then it is *ahead* of the journal by them. Where others' entries
 arrive meanwhile, it has replayed the same entries in another order; they are of different trials, so the state is the
-same, and the count of entries is the journal's again as soon as its own have come back.
+same, and the count of entries is the journal's again as soon as its own have come back. (Optuna refuses a parameter
+whose distribution is another than in the trials before; all trials of a study draw from one space.)
 """
 
 from __future__ import annotations
