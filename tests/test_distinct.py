@@ -99,12 +99,13 @@ def test_without_repeats_nothing_changes(spec: ComponentSpec) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_a_sampler_before_has_read_changes_nothing(space: Mapping[str, Distribution], seed: int) -> None:
     """Trials that ended, were lost here or elsewhere, run or wait: the same points as by reading all of them anew."""
-    chance, study, taken = random.Random(seed), optuna.create_study(), sampling.PointsTaken(space)
+    chance, study = random.Random(seed), optuna.create_study()
+    remembered = sampling.Remembered(sampling.PointsTaken(space))
     running: list[Trial] = []
     for _ in range(24):
         drawn = chance.randrange(3)  # few seeds: one point is drawn again and again
         anew = sampling.build_sampler(TPE, seed=drawn, space=space)
-        kept = sampling.build_sampler(TPE, seed=drawn, space=space, taken=taken)
+        kept = sampling.build_sampler(TPE, seed=drawn, space=space, remembered=remembered)
         trial = study.ask()
         if chance.random() < 0.5:
             trial.set_user_attr("lease", {"store": chance.choice("ab")})

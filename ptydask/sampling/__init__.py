@@ -13,6 +13,7 @@ from ptydask.sampling.distributions import to_optuna_params as to_optuna_params
 from ptydask.sampling.distributions import unit_parameters as unit_parameters
 from ptydask.sampling.distributions import value_attributes as value_attributes
 from ptydask.sampling.factory import LEAST_EARLIER as LEAST_EARLIER
+from ptydask.sampling.factory import Remembered as Remembered
 from ptydask.sampling.factory import build_pruner as build_pruner
 from ptydask.sampling.factory import build_sampler as build_sampler
 from ptydask.sampling.factory import learns_from_earlier as learns_from_earlier

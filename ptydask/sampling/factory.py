@@ -8,6 +8,7 @@ import inspect
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, create_trial
 
 from ptydask.distributions import Distribution
@@ -44,6 +46,22 @@ _NO_WILCOXON = (
 )
 
 
+@dataclass(slots=True)
+class Remembered:
+    """What the samplers of one study's trials hand on in a process, from one to the next; it changes no point."""
+
+    taken: PointsTaken
+    common: IntersectionSearchSpace | None = None
+    """Which parameters all trials that ended have, as Optuna finds out."""
+
+    def hand_to(self, sampler: BaseSampler) -> None:
+        """Optuna keeps it in a sampler, and would read every trial anew for a new one."""
+        own = getattr(sampler, "_search_space", None)
+        if isinstance(own, IntersectionSearchSpace):
+            self.common = self.common or own
+            vars(sampler)["_search_space"] = self.common
+
+
 def build_sampler(
     spec: ComponentSpec,
     *,
@@ -52,11 +70,11 @@ def build_sampler(
     trials: int | None = None,
     informed: bool = False,
     earlier: Sequence[EarlierTrial] = (),
-    taken: PointsTaken | None = None,
+    remembered: Remembered | None = None,
 ) -> DistinctSampler:
     """The sampler for one trial; ``seed`` differs from trial to trial, else parallel workers all start alike.
 
-    It takes no point twice; ``taken`` are those that the samplers before it have read. A ``seed`` in the configs is the
+    It takes no point twice; ``remembered`` is what the samplers before it have read. A ``seed`` in the configs is the
     base that ``seed`` is mixed with; how many of the study's ``trials`` are drawn at random fits their number where the
     configs do not say. ``informed``: the slopes of the trials lead, and the sampler has its turns. CMA-ES begins with
     what ``earlier`` trials of other studies say.
@@ -64,10 +82,12 @@ def build_sampler(
     ConfigError and MissingDependency.
     """
     sampler = _build_base_sampler(with_startup(spec, trials), seed, space, earlier)
+    if remembered is not None:
+        remembered.hand_to(sampler)
     _, held = unwrap_fixed(spec)
     if informed:
         sampler = InformedSampler(sampler, space, held)
-    return DistinctSampler(sampler, space, held=held, seed=seed, taken=taken)
+    return DistinctSampler(sampler, space, held=held, seed=seed, taken=remembered.taken if remembered else None)
 
 
 def learns_from_earlier(spec: ComponentSpec) -> bool:

@@ -63,9 +63,9 @@ class OpenSession:
         return urls.connect(self.setup.storage)
 
     @cached_property
-    def taken(self) -> sampling.PointsTaken:
-        """The points of the study's trials, as far as this process has read them."""
-        return sampling.PointsTaken(self.setup.plan.space)
+    def remembered(self) -> sampling.Remembered:
+        """What this process has read of the study's trials, for the sampler of the next one."""
+        return sampling.Remembered(sampling.PointsTaken(self.setup.plan.space))
 
     @cached_property
     def shelf(self) -> transfer.SharedFolder:

@@ -91,7 +91,7 @@ def _load_study(ready: OpenSession, index: int) -> optuna.Study:
             trials=ready.setup.trials,
             informed=informed,
             earlier=plan.earlier,
-            taken=ready.taken,
+            remembered=ready.remembered,
         ),
         pruner=sampling.build_pruner(
             plan.pruner,
