@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Benchmarks: jobs/bench.sh [NAME] [its arguments]; NAME is one of
 # vs_ptyrad, where none is named: ptydask beside PtyRAD's own hypertune on the same trials.
+# orchestration: what a trial costs that does nothing, beside plain Optuna's.
 # scaling, chaos, store, command: more workers; random faults; the results file; what a trial of a program costs.
 # search: iterations to a planted truth; its two problems by abTEM want the extra bench (pip install 'ptydask[bench]').
 # staged: lists of stages beside one flat study, on the problems of search.
@@ -14,7 +15,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 name=vs_ptyrad extras=ptyrad,analysis,test
 case "${1:-}" in
-    vs_ptyrad | scaling | chaos | store | command) name=$1; shift ;;
+    vs_ptyrad | orchestration | scaling | chaos | store | command) name=$1; shift ;;
     # these compute one trial at a time, and the Gaussian processes of search are small
     search | staged | earlier | slopes | guess | guess_large | metrics | memory)
         name=$1; shift

@@ -61,19 +61,27 @@ def ranked(records: Iterable[TrialRecord], direction: Direction) -> list[TrialRe
 
     Pruned trials have no rank: their error is of fewer iterations. Nor has an error that is NaN.
     """
-    done = [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
+    return sorted(_ranking(records), key=_rank_key(direction))
+
+
+def _ranking(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Those that have a rank."""
+    return [r for r in records if r.state is TrialState.COMPLETE and r.error is not None and r.error == r.error]
+
+
+def _rank_key(direction: Direction) -> Callable[[TrialRecord], tuple[float, int]]:
     sign = 1 if direction == "minimize" else -1
-    return sorted(done, key=lambda r: (sign * (r.error or 0.0), r.number))
+    return lambda record: (sign * (record.error or 0.0), record.number)
 
 
 def best_of(records: Iterable[TrialRecord], direction: Direction) -> TrialRecord | None:
     """The first of :func:`ranked`; None when nothing completed."""
-    return next(iter(ranked(records, direction)), None)
+    return min(_ranking(records), key=_rank_key(direction), default=None)
 
 
 def target_met(records: Iterable[TrialRecord], target: float | None, direction: Direction) -> TrialRecord | None:
     """The best completed trial, if it is as good as ``target``; None where it is not, or where there is no target."""
-    best = best_of(records, direction)
+    best = None if target is None else best_of(records, direction)  # asked for after every trial
     if best is None or best.error is None or target is None or is_better(target, best.error, direction):
         return None
     return best

@@ -102,7 +102,7 @@ def setup(plan: StudyPlan) -> RunSetup:
 def run_of(crew: WorkerPool, reconciler: Any, notice: Callable[[str], None] = lambda text: None) -> loop._StudyRun:
     """A run of two trials that tells nobody."""
     store, observer = cast(Any, SimpleNamespace(records={})), cast(Any, SimpleNamespace(notice=notice))
-    progress = RunProgress(2, crew, store, cast(Any, None), observer, None)
+    progress = RunProgress(2, crew, store, cast(Any, SimpleNamespace(position=None)), observer, None)
     return loop._StudyRun(crew, store, reconciler, progress)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -92,6 +93,43 @@ def test_without_repeats_nothing_changes(spec: ComponentSpec) -> None:
         trial = plain.ask()
         assert sampling.suggest(trial, SPACE, spec) == point
         plain.tell(trial, value_of(point))
+
+
+@pytest.mark.parametrize("space", [NINE, FEW, SPACE], ids=["nine", "few", "wide"])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_sampler_before_has_read_changes_nothing(space: Mapping[str, Distribution], seed: int) -> None:
+    """Trials that ended, were lost here or elsewhere, run or wait: the same points as by reading all of them anew."""
+    chance, study = random.Random(seed), optuna.create_study()
+    remembered = sampling.Remembered(sampling.PointsTaken(space))
+    running: list[Trial] = []
+    for _ in range(24):
+        drawn = chance.randrange(3)  # few seeds: one point is drawn again and again
+        anew = sampling.build_sampler(TPE, seed=drawn, space=space)
+        kept = sampling.build_sampler(TPE, seed=drawn, space=space, remembered=remembered)
+        trial = study.ask()
+        if chance.random() < 0.5:
+            trial.set_user_attr("lease", {"store": chance.choice("ab")})
+        frozen = study._storage.get_trial(trial._trial_id)
+        points = []
+        for sampler in (anew, kept):
+            asked = sampler.infer_relative_search_space(study, frozen)
+            points.append(sampler.sample_relative(study, frozen, asked))
+        assert points[0] == points[1]
+        study.tell(trial, state=State.FAIL)
+        study.sampler = anew
+        trial = study.ask()
+        sampling.suggest(trial, space, TPE)
+        running.append(trial)
+        ended = running.pop(chance.randrange(len(running)))
+        match chance.randrange(4):
+            case 0:
+                study.tell(ended, 1.0)
+            case 1 | 2:
+                ended.set_user_attr("lease", {"store": chance.choice("ab")})
+                ended.set_user_attr("reason", chance.choice([Reason.LOST.value, Reason.FAILED.value]))
+                study.tell(ended, state=State.FAIL)
+            case 3:
+                running.append(ended)
 
 
 def test_trials_that_begin_together_get_different_points() -> None:

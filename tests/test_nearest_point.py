@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 
@@ -22,11 +24,17 @@ MIXED: dict[str, Distribution] = {
 }
 
 
+def nearest(
+    space: Mapping[str, Distribution], wanted: Mapping[str, Scalar], taken: Iterable[Mapping[str, Scalar]], **more: Any
+) -> dict[str, Scalar] | None:
+    return nearest_new_point(space, wanted, {point_key(space, point) for point in taken}, **more)
+
+
 def test_a_new_point_is_the_wanted_one() -> None:
     """Nothing changes where nothing repeats."""
     wanted = {"scale": 0.86, "rotation": 1.0}
-    assert nearest_new_point(GRID, wanted, []) == wanted
-    assert nearest_new_point(GRID, wanted, [{"scale": 0.86, "rotation": 1.5}]) == wanted
+    assert nearest(GRID, wanted, []) == wanted
+    assert nearest(GRID, wanted, [{"scale": 0.86, "rotation": 1.5}]) == wanted
 
 
 def test_the_nearest_is_the_one_a_step_away_along_the_finer_axis() -> None:
@@ -34,7 +42,7 @@ def test_the_nearest_is_the_one_a_step_away_along_the_finer_axis() -> None:
     wanted: dict[str, Scalar] = {"scale": 1.0, "rotation": 0.0}
     taken = [wanted]
     for _ in range(4):
-        point = nearest_new_point(GRID, wanted, taken, seed=3)
+        point = nearest(GRID, wanted, taken, seed=3)
         assert point is not None
         taken.append(point)
     assert {taken[1]["scale"], taken[2]["scale"]} == {0.98, 1.02}
@@ -68,7 +76,7 @@ def test_it_is_the_nearest_of_all(seed: int) -> None:
     wanted = rng.choice(points)
     taken = [wanted, *rng.sample(points, 150)]
     new = [point for point in points if point_key(MIXED, point) not in {point_key(MIXED, t) for t in taken}]
-    chosen = nearest_new_point(MIXED, wanted, taken, fixed=("q",), seed=seed)
+    chosen = nearest(MIXED, wanted, taken, fixed=("q",), seed=seed)
     assert chosen in new
     assert distance(MIXED, chosen, wanted) == pytest.approx(min(distance(MIXED, point, wanted) for point in new))
 
@@ -78,7 +86,7 @@ def test_every_point_once_and_then_none() -> None:
     space = {name: dist for name, dist in MIXED.items() if name != "scale"}
     wanted: dict[str, Scalar] = {"layers": 1, "opt": True, "q": 0}
     taken: list[dict[str, Scalar]] = []
-    while (point := nearest_new_point(space, wanted, taken)) is not None:
+    while (point := nearest(space, wanted, taken)) is not None:
         taken.append(point)
     assert len(taken) == len({point_key(space, p) for p in taken}) == count_points(space) == 16 * 4 * 4
     assert all(ranges.contains(space[name], value) for point in taken for name, value in point.items())
@@ -99,7 +107,7 @@ def test_a_continuous_range_moves_by_a_hundredth(dist: Distribution) -> None:
     middle = 5.0 if dist == FloatRange(0.0, 10.0) else 0.05 if isinstance(dist, FloatRange) else 1.0
     taken: list[dict[str, Scalar]] = [{"x": middle}]
     for _ in range(20):
-        point = nearest_new_point(space, {"x": middle}, taken)
+        point = nearest(space, {"x": middle}, taken)
         assert point is not None
         assert ranges.contains(dist, point["x"])
         taken.append(point)
@@ -117,7 +125,7 @@ def test_a_value_off_the_grid_is_no_point_of_it() -> None:
     assert point_key(GRID, {"rotation": 0}) == point_key(GRID, {"rotation": 0.0})
     assert point_key(MIXED, {"opt": 1}) == point_key(MIXED, {"opt": 1.0}) != point_key(MIXED, {"opt": True})
     taken = [{"scale": 0.87, "rotation": r} for r in (-0.5, 0.0)]
-    point = nearest_new_point(GRID, {"scale": 0.87, "rotation": 0.0}, taken, fixed=("scale",))
+    point = nearest(GRID, {"scale": 0.87, "rotation": 0.0}, taken, fixed=("scale",))
     assert point == {"scale": 0.87, "rotation": 0.5}
 
 
@@ -139,7 +147,7 @@ def test_a_grid_too_large_to_list() -> None:
     wanted: dict[str, Scalar] = dict.fromkeys(space, 0.5)
     taken = [wanted]
     for _ in range(30):
-        point = nearest_new_point(space, wanted, taken)
+        point = nearest(space, wanted, taken)
         assert point is not None
         taken.append(point)
     assert len({point_key(space, point) for point in taken}) == 31

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, Event
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -37,6 +38,17 @@ def work(spec: urls.StorageSpec, trials: int) -> list[int]:
     done: list[int] = []
     study.optimize(objective, n_trials=trials, callbacks=[lambda _, frozen: done.append(frozen.number)])
     return done
+
+
+def begin_and_wait(spec: urls.StorageSpec, seen: str) -> int:
+    """Runs on a worker: a trial that reports once, and then computes until somebody has seen it."""
+    study = optuna.load_study(study_name="s", storage=urls.connect(spec))
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.report(0.25, 7)
+    reached = Event(seen).wait(30)
+    study.tell(trial, 1.0)
+    return trial.number if reached else -1
 
 
 def environment() -> dict[str, str | None]:
@@ -84,6 +96,25 @@ def test_two_processes_share_one_study(cluster: LocalWorkers, served: urls.Stora
     assert [(t.number, t.value, t.intermediate_values) for t in stock.trials] == [
         (t.number, t.value, t.intermediate_values) for t in trials
     ]
+
+
+def test_what_a_worker_did_not_wait_for_is_seen_soon(cluster: LocalWorkers, served: urls.StorageSpec) -> None:
+    """The driver shows parameters and steps of a trial under way, also where nothing follows for long."""
+    storage = urls.connect(served, cluster.client)
+    study = optuna.create_study(study_name="s", storage=storage)
+    future = cluster.client.submit(begin_and_wait, served, "seen", pure=False)
+    began = time.monotonic()
+    while not (trials := study.get_trials(deepcopy=False)) or trials[0].last_step is None:
+        assert time.monotonic() - began < 20
+        time.sleep(0.05)
+    assert (trials[0].state.name, trials[0].intermediate_values, list(trials[0].params)) == (
+        "RUNNING",
+        {7: 0.25},
+        ["x"],
+    )
+    Event("seen", client=cluster.client).set()
+    assert future.result(timeout=30) == 0
+    assert study.trials[0].state.name == "COMPLETE"
 
 
 def test_late_comer_starts_from_a_snapshot(cluster: LocalWorkers, served: urls.StorageSpec) -> None:

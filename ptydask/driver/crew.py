@@ -163,11 +163,11 @@ class WorkerPool:
             if member.free and self._in_time(address, longest) and address not in self.tended.closing
         ]
 
-    def send_trial(self, address: str, task: str, index: int) -> Future:
+    def send_trial(self, address: str, task: str, index: int, position: int | None = None) -> Future:
         """Have this worker, and no other, run a trial; see :func:`ptydask.worker.run_trial`."""
         member = self.members[address]
         member.task, member.trials = task, member.trials + 1
-        return self._submit_task(address, task, worker.run_trial, self.setup.run_id, task, index)
+        return self._submit_task(address, task, worker.run_trial, self.setup.run_id, task, index, position)
 
     def _submit_task(self, address: str, task: str, function: Callable[..., Any], *arguments: Any) -> Future:
         return self.client.submit(

@@ -125,7 +125,7 @@ class _StudyRun:
     def _send_trial(self, address: str) -> None:
         key = f"trial-{uuid.uuid4().hex}"
         self.store.begun = True
-        future = self.crew.send_trial(address, key, self.index)
+        future = self.crew.send_trial(address, key, self.index, self.progress.optuna_study.position)
         self.flight[key] = _SentTask(future, address)
         future.add_done_callback(lambda ended: self.ended.put(ended.key))
         self.index += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from ptydask.model import UNRANKED_VALUE, Direction, Point, Reason, Scalar, Stud
 from ptydask.run_snapshot import RunningTrial
 from ptydask.space.nearest_point import count_points, point_key
 from ptydask.space.ranges import contains, describe
+from ptydask.storage import transport
 from ptydask.trial import reconcile, slopes
 from ptydask.trial.reconcile import BegunTrial
 
@@ -45,10 +46,17 @@ class OptunaStudy:
     study: optuna.Study
     store: str
     plan: StudyPlan
+    _read: dict[int, tuple[FrozenTrial, BegunTrial]] = field(default_factory=dict, repr=False, compare=False)
+    """What :meth:`begun` made of each trial: Optuna gives another object for one that has changed."""
 
     @property
     def _storage(self) -> optuna.storages.BaseStorage:
         return self.study._storage
+
+    @property
+    def position(self) -> int | None:
+        """How many entries of the journal are known here; None where it is no journal."""
+        return transport.position(self._storage)
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial, in order; not copies."""
@@ -56,12 +64,18 @@ class OptunaStudy:
 
     def begun(self) -> list[BegunTrial]:
         """Every trial, as :mod:`ptydask.trial.reconcile` reads it."""
-        return [_to_begun_trial(trial) for trial in self.trials()]
+        return [self._as_begun(trial) for trial in self.trials()]
+
+    def _as_begun(self, trial: FrozenTrial) -> BegunTrial:
+        read = self._read.get(trial.number)
+        if read is None or read[0] is not trial:
+            read = self._read[trial.number] = trial, _to_begun_trial(trial)
+        return read[1]
 
     def running(self, now: datetime) -> tuple[RunningTrial, ...]:
         """Trials of this store under way."""
         running = [trial for trial in self.trials() if trial.state is State.RUNNING]
-        own = [trial for trial in running if _to_begun_trial(trial).store == self.store]
+        own = [trial for trial in running if self._as_begun(trial).store == self.store]
         return tuple(_to_running_trial(trial, self._values(trial), now) for trial in own)
 
     def _values(self, trial: FrozenTrial) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import optuna
@@ -11,12 +11,60 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from ptydask.distributions import Distribution
-from ptydask.model import Scalar
 from ptydask.sampling.distributions import from_optuna_params, to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import after_those_before
 from ptydask.sampling.wrapped import SamplerAround, is_lost, point_params
-from ptydask.space.nearest_point import count_points, nearest_new_point
+from ptydask.space.nearest_point import count_points, nearest_new_point, point_key
 from ptydask.trial.reconcile import begun_from_attrs
+
+Keys = set[frozenset[object]]
+"""Points, as :func:`point_key` tells them apart."""
+
+
+class PointsTaken:
+    """The points of one study's trials. A trial that has ended never changes: what it had is read once.
+
+    Keep one from trial to trial, as there may be ten thousand of them.
+    """
+
+    def __init__(self, space: Mapping[str, Distribution]) -> None:
+        self._space = dict(space)
+        self._read: set[int] = set()
+        """Numbers of trials that have ended, and are in the following."""
+        self._began: Keys = set()
+        """Of all but those that were lost."""
+        self._lost: dict[str, Keys] = {}
+        """Of those that were, by results file."""
+        self._by_store: dict[str, Keys] = {}
+
+    def sets_for(self, trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> tuple[list[Keys], list[Keys]]:
+        """What ``trial`` is not to repeat: points of the other ``trials`` of the study, and of its own results file.
+
+        Each in several sets, which belong to this object. What a trial of another results file was lost with was not
+        run there, and is not among the former.
+        """
+        store, began, own = _store_of(trial), Keys(), Keys()
+        for other in [other for other in trials if other.number not in self._read]:
+            key = self._key_of(other)
+            if other.state.is_finished():
+                self._read.add(other.number)
+            if key is None or other.number == trial.number:
+                continue
+            if other.state.is_finished():
+                self._by_store.setdefault(_store_of(other), Keys()).add(key)
+                (self._lost.setdefault(_store_of(other), Keys()) if is_lost(other) else self._began).add(key)
+            else:
+                began.add(key)
+                own |= {key} if _store_of(other) == store else Keys()
+        none = Keys()
+        return [began, self._began, self._lost.get(store, none)], [own, self._by_store.get(store, none)]
+
+    def _key_of(self, trial: FrozenTrial) -> frozenset[object] | None:
+        """None for a trial that has not all values."""
+        params = point_params(trial)
+        if not params.keys() >= self._space.keys():
+            return None
+        return point_key(self._space, from_optuna_params(self._space, params, trial.user_attrs))
 
 
 class DistinctSampler(SamplerAround):
@@ -28,12 +76,19 @@ class DistinctSampler(SamplerAround):
     """
 
     def __init__(
-        self, base: BaseSampler, space: Mapping[str, Distribution], *, held: Collection[str] = (), seed: int = 0
+        self,
+        base: BaseSampler,
+        space: Mapping[str, Distribution],
+        *,
+        held: Collection[str] = (),
+        seed: int = 0,
+        taken: PointsTaken | None = None,
     ) -> None:
         super().__init__(base)
         self._space, self._held, self._seed = dict(space), frozenset(held), seed
         self._distributions = {name: to_optuna(dist) for name, dist in space.items()}
         self._base_space: dict[str, BaseDistribution] = {}
+        self._taken = PointsTaken(space) if taken is None else taken
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space."""
@@ -48,14 +103,11 @@ class DistinctSampler(SamplerAround):
         drawn = {**self._draw_point(study, trial, fixed), **fixed}
         wanted = from_optuna_params(self._space, drawn, trial.user_attrs)
         keep = {*fixed, *self._held}
-        trials, store = self._trials_to_compare(study, trial), _store_of(trial)
-        others = [other for other in trials if other.number != trial.number]
-        # What a trial of another results file was lost with was not run there, and is not tried again.
-        began = (other for other in others if not is_lost(other) or _store_of(other) == store)
-        own = (other for other in others if _store_of(other) == store)
-        for compared in (began, own):
-            old = self._points_of(compared)
-            point = nearest_new_point(self._space, wanted, old, fixed=keep, seed=self._seed)
+        key = point_key(self._space, wanted)
+        for taken in self._taken.sets_for(trial, self._trials_to_compare(study, trial)):
+            if not any(key in points for points in taken):  # this is all that most trials need
+                return drawn
+            point = nearest_new_point(self._space, wanted, Keys().union(*taken), fixed=keep, seed=self._seed)
             if point is not None:
                 moved = {name: value for name, value in point.items() if value is not wanted[name]}
                 return drawn | to_optuna_params(self._space, moved)
@@ -81,12 +133,6 @@ class DistinctSampler(SamplerAround):
         if count_points(self._space, self._held) is None:
             return study.get_trials(deepcopy=False)
         return after_those_before(study, trial, lambda other: point_params(other).keys() >= self._space.keys())
-
-    def _points_of(self, trials: Iterable[FrozenTrial]) -> Iterator[dict[str, Scalar]]:
-        for trial in trials:
-            params = point_params(trial)
-            if params.keys() >= self._space.keys():
-                yield from_optuna_params(self._space, params, trial.user_attrs)
 
 
 def _store_of(trial: FrozenTrial) -> str:

@@ -8,6 +8,7 @@ import inspect
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -16,13 +17,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, create_trial
 
 from ptydask.distributions import Distribution
 from ptydask.errors import ConfigError, MissingDependency, caught_warnings, nearest_hint, one_line, require
 from ptydask.model import ComponentSpec, EarlierTrial
 from ptydask.sampling import release
-from ptydask.sampling.distinct import DistinctSampler
+from ptydask.sampling.distinct import DistinctSampler, PointsTaken
 from ptydask.sampling.distributions import to_optuna, to_optuna_params
 from ptydask.sampling.gaussian import ParallelGPSampler
 from ptydask.sampling.hyperband import SweepHyperbandPruner, UnfilteredHyperband
@@ -44,6 +46,22 @@ _NO_WILCOXON = (
 )
 
 
+@dataclass(slots=True)
+class Remembered:
+    """What the samplers of one study's trials hand on in a process, from one to the next; it changes no point."""
+
+    taken: PointsTaken
+    common: IntersectionSearchSpace | None = None
+    """Which parameters all trials that ended have, as Optuna finds out."""
+
+    def hand_to(self, sampler: BaseSampler) -> None:
+        """Optuna keeps it in a sampler, and would read every trial anew for a new one."""
+        own = getattr(sampler, "_search_space", None)
+        if isinstance(own, IntersectionSearchSpace):
+            self.common = self.common or own
+            vars(sampler)["_search_space"] = self.common
+
+
 def build_sampler(
     spec: ComponentSpec,
     *,
@@ -52,20 +70,24 @@ def build_sampler(
     trials: int | None = None,
     informed: bool = False,
     earlier: Sequence[EarlierTrial] = (),
+    remembered: Remembered | None = None,
 ) -> DistinctSampler:
     """The sampler for one trial; ``seed`` differs from trial to trial, else parallel workers all start alike.
 
-    It takes no point twice. A ``seed`` in the configs is the base that ``seed`` is mixed with; how many of the study's
-    ``trials`` are drawn at random fits their number where the configs do not say. ``informed``: the slopes of the
-    trials lead, and the sampler has its turns. CMA-ES begins with what ``earlier`` trials of other studies say.
+    It takes no point twice; ``remembered`` is what the samplers before it have read. A ``seed`` in the configs is the
+    base that ``seed`` is mixed with; how many of the study's ``trials`` are drawn at random fits their number where the
+    configs do not say. ``informed``: the slopes of the trials lead, and the sampler has its turns. CMA-ES begins with
+    what ``earlier`` trials of other studies say.
     GridSampler and BruteForceSampler become a random one, as :func:`grid_points` lists their points beforehand. Raises
     ConfigError and MissingDependency.
     """
     sampler = _build_base_sampler(with_startup(spec, trials), seed, space, earlier)
+    if remembered is not None:
+        remembered.hand_to(sampler)
     _, held = unwrap_fixed(spec)
     if informed:
         sampler = InformedSampler(sampler, space, held)
-    return DistinctSampler(sampler, space, held=held, seed=seed)
+    return DistinctSampler(sampler, space, held=held, seed=seed, taken=remembered.taken if remembered else None)
 
 
 def learns_from_earlier(spec: ComponentSpec) -> bool:
@@ -308,8 +330,10 @@ def quiet_optuna() -> Iterator[None]:
     log = logging.getLogger("optuna")
     with caught_warnings():
         level = log.level
-        log.setLevel(logging.ERROR)
+        if level != logging.ERROR:  # else, as in a worker, it would only forget what it knows of every logger
+            log.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            log.setLevel(level)
+            if level != logging.ERROR:
+                log.setLevel(level)

@@ -6,7 +6,7 @@ import functools
 import heapq
 import math
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import cast
 
 from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution, WeightedChoice
@@ -48,28 +48,25 @@ def _count_values(dist: Distribution) -> int | None:
 def nearest_new_point(
     space: Mapping[str, Distribution],
     wanted: Mapping[str, Scalar],
-    taken: Iterable[Mapping[str, Scalar]],
+    taken: Collection[frozenset[object]],
     *,
     fixed: Collection[str] = (),
     seed: int = 0,
 ) -> dict[str, Scalar] | None:
-    """``wanted`` where none of the points ``taken`` is the same, else the nearest point that is new.
+    """``wanted`` where it is none of the points ``taken``, else the nearest point that is new.
 
+    Points are ``taken`` as :func:`point_key` tells them apart.
     ``wanted`` has a value of every parameter; those of the ``fixed`` ones, which may be off the grid, stay. Distance is
     counted in units of each range, on a logarithmic scale where the range has one; a choice is 1 from any other. On a
     continuous range only values in steps of :data:`SHARE` from the wanted one count. Of points equally near ``seed``
     chooses. None where all are taken.
     """
-    taken = list(taken)
-    own_keys = {name: _value_key(dist, wanted[name]) for name, dist in space.items()}
-    # Value by value, as most points differ in the first one already: this is all that most trials need.
-    if not any(all(_value_key(space[name], point[name]) == key for name, key in own_keys.items()) for point in taken):
+    if point_key(space, wanted) not in taken:
         return dict(wanted)
-    keys = {point_key(space, point) for point in taken}
-    # A point that is new is among the nearest len(keys) + 1 ones: no axis needs more values than these.
+    # A point that is new is among the nearest len(taken) + 1 ones: no axis needs more values than these.
     rng, names = random.Random(seed), list(space)
     axes = [
-        [(0.0, wanted[name])] if name in fixed else _nearest_values(space[name], wanted[name], len(keys), rng)
+        [(0.0, wanted[name])] if name in fixed else _nearest_values(space[name], wanted[name], len(taken), rng)
         for name in names
     ]
     # Best first: each axis rises, so the points one value further along one axis are the only ones that can come next.
@@ -78,7 +75,7 @@ def nearest_new_point(
     while queue:
         _, _, place = heapq.heappop(queue)
         point = {name: axis[index][1] for name, axis, index in zip(names, axes, place, strict=True)}
-        if point_key(space, point) not in keys:
+        if point_key(space, point) not in taken:
             return point
         for i, axis in enumerate(axes):
             further = (*place[:i], place[i] + 1, *place[i + 1 :])

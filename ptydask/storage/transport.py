@@ -2,31 +2,36 @@
 
 The scheduler process owns the :class:`JournalFile`. Everybody else appends and reads through two calls on the
 connection that Dask keeps anyway, so its TLS is the only door and no file or lock is shared over a network disk.
-An append brings back what others appended meanwhile: the read that Optuna does right after it costs nothing.
+An append brings back what others appended meanwhile: the read that Optuna does right after it costs nothing. Of its
+own trial a worker waits only for the number, for the lease before it computes, and for the end: see
+:mod:`ptydask.storage.ahead`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed import get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import sync
-from optuna.storages.journal import BaseJournalBackend
-from optuna.storages.journal._base import BaseJournalSnapshot
 
 from ptydask.errors import StorageError
-from ptydask.storage.journal import JournalFile, decode, encode, must_last
+from ptydask.storage.ahead import NOTHING, AheadBackend
+from ptydask.storage.journal import JournalFile
 
 if TYPE_CHECKING:
     from distributed import Client, Scheduler
+    from optuna.storages import BaseStorage
 
 _CALL = "ptydask_journal"
 FRESH = 0.01
 """Seconds for which a worker takes what it knows for what there is: Optuna asks five times when a trial begins."""
+SOON = 0.5
+"""Seconds until what a worker wrote of its trial is sent, where no call takes it along before: others look at it."""
 
 
 class Service(SchedulerPlugin):
@@ -153,15 +158,15 @@ def call_scheduler(handler: str, client: Client | None = None, **message: Any) -
     return sync(worker.loop, getattr(worker.scheduler, handler), **message)
 
 
-class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
-    """Any other process's end: in a task on a worker, or beside ``client``."""
+class DaskBackend(AheadBackend):
+    """Any other process's end: in tasks on a worker, which write of their own trials only, or beside ``client``."""
 
     def __init__(self, journal: Path, client: Client | None = None) -> None:
+        super().__init__(waits=client is not None)
         self._journal, self._client = str(journal), client
-        self._brought: tuple[int, list[bytes]] | None = None
-        self._known = 0
         self._asked = -float("inf")
         self._asked_in = ""
+        self._due = False
 
     def _call_journal(self, **message: Any) -> Any:
         return call_scheduler(_CALL, self._client, journal=self._journal, **message)
@@ -173,28 +178,48 @@ class DaskBackend(BaseJournalBackend, BaseJournalSnapshot):
             return False
         return time.monotonic() - self._asked < FRESH
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append, on the owner's disk on return where a trial ended."""
-        lines = self._call_journal(lines=encode(logs), known=self._known, durable=must_last(logs))
-        self._brought = (self._known, lines)
-
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """Entries from a number on: those that the last append brought, else a call."""
-        brought, self._brought = self._brought, None
-        if brought is None or brought[0] != log_number_from:
-            if log_number_from == self._known and self._is_fresh():
-                return []
-            brought = (log_number_from, self._call_journal(known=log_number_from))
-        self._known = log_number_from + len(brought[1])
+    def _note_answer(self) -> None:
         if self._client is None:
             self._asked, self._asked_in = time.monotonic(), str(get_worker().get_current_task())
-        return decode(brought[1])
 
-    def save_snapshot(self, snapshot: bytes) -> None:
-        """Keep the replayed state for workers that join later."""
-        self._call_journal(snapshot=snapshot)
+    def _send_soon(self) -> None:
+        if not self._due:
+            self._due, worker = True, get_worker()
+            worker.loop.add_callback(worker.loop.call_later, SOON, self._send_unsent, worker.scheduler)
 
-    def load_snapshot(self) -> bytes | None:
-        """The latest replayed state; JournalStorage reads on from there."""
-        answer: bytes | None = self._call_journal(want_snapshot=True)
-        return answer
+    async def _send_unsent(self, scheduler: Any) -> None:
+        self._due = False
+        if not self._unsent or not self._calling.acquire(blocking=False):
+            return  # the call that is under way takes them along
+        try:
+            with suppress(Exception):  # the next call that waits sends them again, and the trial hears of it
+                sent = self._unsent[:]
+                await getattr(scheduler, _CALL)(journal=self._journal, lines=sent, known=NOTHING)
+                del self._unsent[: len(sent)]
+        finally:
+            self._calling.release()
+
+
+def flush(storage: BaseStorage) -> None:
+    """Return when everything that this process wrote is with the journal's owner; nothing to do for a server."""
+    backend = _ahead_of(storage)
+    if backend is not None:
+        backend.flush()
+
+
+def position(storage: BaseStorage) -> int | None:
+    """How many entries of the journal this process knows of; None for a server."""
+    backend = _ahead_of(storage)
+    return None if backend is None else backend.known
+
+
+def be_content(storage: BaseStorage, position: int | None = 0) -> None:
+    """Take what is known here for all there is until the next call that waits, if it reaches to ``position``."""
+    backend = _ahead_of(storage)
+    if backend is not None:
+        backend.content = position is not None and backend.known >= position
+
+
+def _ahead_of(storage: BaseStorage) -> AheadBackend | None:
+    backend = getattr(storage, "_backend", None)
+    return backend if isinstance(backend, AheadBackend) else None

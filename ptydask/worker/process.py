@@ -18,7 +18,7 @@ from pathlib import Path
 
 import optuna
 
-from ptydask import __version__, engines
+from ptydask import __version__, engines, sampling
 from ptydask.engines import Session
 from ptydask.errors import ClusterError, PtydaskError, clear_frames
 from ptydask.model import Slot, StudyPlan
@@ -61,6 +61,11 @@ class OpenSession:
     def storage(self) -> optuna.storages.BaseStorage:
         """The connection, made at the first trial."""
         return urls.connect(self.setup.storage)
+
+    @cached_property
+    def remembered(self) -> sampling.Remembered:
+        """What this process has read of the study's trials, for the sampler of the next one."""
+        return sampling.Remembered(sampling.PointsTaken(self.setup.plan.space))
 
     @cached_property
     def shelf(self) -> transfer.SharedFolder:

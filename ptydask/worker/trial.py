@@ -18,7 +18,7 @@ from ptydask import sampling
 from ptydask.engines import TrialFailure
 from ptydask.errors import PtydaskError, StorageError, describe_error, one_line
 from ptydask.model import UNRANKED_VALUE, Reason, StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
-from ptydask.storage import urls
+from ptydask.storage import transport, urls
 from ptydask.store import shard
 from ptydask.trial import eviction, reconcile, slopes
 from ptydask.trial.search_choice import choose_search
@@ -48,19 +48,21 @@ class TrialFailed(Exception):  # noqa: N818
     """Tells Optuna that this trial failed; what happened is in the record."""
 
 
-def run_trial(run_id: str, task: str, index: int) -> TrialDone:
+def run_trial(run_id: str, task: str, index: int, position: int | None = None) -> TrialDone:
     """Run the next trial of the run's study and write its file.
 
     Raises WorkerLeaving where this worker has to go first, NotPrepared where it was not made ready for this run.
 
     ``task`` is the key that the trial's lease carries; ``index`` seeds the sampler; it is another one for
-    each task of the study, so that no two draw the same startup trials.
+    each task of the study, so that no two draw the same startup trials. ``position`` is how far the driver knew the
+    journal when it sent the task: who knows as much need not ask whether a trial waits.
     """
     if eviction.asked.is_set():
         raise WorkerLeaving("this worker has to go")
     ready = session_for_run(run_id)
     try:
         run = _TrialRun(ready, task)
+        transport.be_content(ready.storage, position)
         _load_study(ready, index).optimize(run, n_trials=1, catch=(TrialFailed,))
     except eviction.Evicted:
         raise WorkerLeaving("this worker has to go") from None
@@ -89,6 +91,7 @@ def _load_study(ready: OpenSession, index: int) -> optuna.Study:
             trials=ready.setup.trials,
             informed=informed,
             earlier=plan.earlier,
+            remembered=ready.remembered,
         ),
         pruner=sampling.build_pruner(
             plan.pruner,
@@ -125,6 +128,7 @@ class _TrialRun:
         with catch_optuna_errors():
             record = self._begin_trial(trial, str(worker.name))
             params = sampling.suggest(trial, plan.space, plan.sampler)
+            transport.flush(self.ready.storage)  # whoever finds this trial without us knows whose it is
         # Whoever chose the values has signed them.
         seed = plan.trial_seed(params)
         record = replace(record, params=params, seed=seed, origin=trial.user_attrs.get("origin", record.origin))
@@ -158,6 +162,7 @@ class _TrialRun:
             self._write_trial(ended, partial)
             with catch_optuna_errors():
                 trial.set_user_attr("reason", Reason.FAILED.value)
+            transport.be_content(self.ready.storage)
             raise TrialFailed(ended.message) from None
         if checkpoint.resumed and not reporter.began_again:
             output = replace(output, attributes={**output.attributes, "resumed_after_step": checkpoint.resumed})
@@ -165,6 +170,7 @@ class _TrialRun:
         with catch_optuna_errors():
             for name, value in slopes.to_attribute(ended).items():
                 trial.set_user_attr(name, value)
+        transport.be_content(self.ready.storage)  # whatever others did, this trial ends
         if pruned:
             raise optuna.TrialPruned
         return UNRANKED_VALUE if error is None else error

@@ -8,7 +8,8 @@ no checkpoint once the worker has to go; ``blind``: do not see the folder of the
 ``endless``: how many steps a trial has is not known beforehand; ``needs``: a path without which every trial fails,
 those whose smallest parameter is above ``despite`` excepted; ``company``: a folder, in which each worker leaves a file;
 no trial ends before there are two; ``gradient``: report the exact derivative of the error (study metric ``loss``) in
-every tuned number, or, where it is a mapping, report that; ``facts``: more attributes of each trial.
+every tuned number, or, where it is a mapping, report that; ``facts``: more attributes of each trial;
+``bare``: nothing but numbers, no array and no picture.
 """
 
 from __future__ import annotations
@@ -117,15 +118,17 @@ class ToySession:
             if step < steps and not self._deaf() and checkpoint.due():
                 checkpoint.save(step, course.saved())
         self._wait_for_company()
-        errors, axis = course.errors, np.arange(16, dtype=float)
+        errors, axis, bare = course.errors, np.arange(16, dtype=float), self.toy.get("bare")
         return TrialOutput(
             metrics={"loss": errors[-1], "contrast": 1.0 / (1.0 + errors[-1])},
             curve={"step": range(1, len(errors) + 1), "loss": errors}
             | {f"gradient/{name}": [slope] * len(errors) for name, slope in gradient.items()},
             gradient=gradient,
-            arrays={"object_phase": Quantity(np.full((1, 1, 16, 16), target, dtype=np.float32), "rad")}
+            arrays=(
+                {} if bare else {"object_phase": Quantity(np.full((1, 1, 16, 16), target, dtype=np.float32), "rad")}
+            )
             | self._more_arrays(trial, course),
-            image=Image(np.outer(axis, axis) + target, axis, axis, "rad", "angstrom", "phase"),
+            image=None if bare else Image(np.outer(axis, axis) + target, axis, axis, "rad", "angstrom", "phase"),
             attributes={"threads": self.slot.threads, "cuda": self.slot.cuda or "", "pid": os.getpid()}
             | {"loads": _data.loads}
             | self.toy.get("facts", {}),
