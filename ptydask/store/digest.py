@@ -6,13 +6,14 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.store import files, layout, nexus
+from ptydask.store import draft, files, layout, nexus
 
 Told = Callable[[str, BaseException], None]
 """Is told the path of what cannot be read, and why."""
@@ -30,11 +31,28 @@ class _Hash(Protocol):
     def hexdigest(self) -> str: ...
 
 
-def seal(group: h5py.Group, apart: Collection[str] = ()) -> str:
+def seal(group: h5py.Group | draft.Group, apart: Collection[str] = ()) -> str:
     """Write the digest of ``group``, complete by now, into its attribute ``sha256``; returns it."""
-    computed = group_digest(group, apart)
+    computed = draft_digest(group, apart) if isinstance(group, draft.Group) else group_digest(group, apart)
     nexus.write_attribute(group, layout.SHA256, computed)
     return computed
+
+
+def save_sealed(group: h5py.Group, content: draft.Group, name: str, *, itself: bool = False) -> str:
+    """Write ``content`` into ``group``, its member ``name`` sealed; with ``itself``, all but that member, too.
+
+    Returns the digest of the member. It is taken of what is written, and of what is read back where the two may differ.
+    """
+    exact = content.exact
+    if not exact:
+        draft.save(group, content)
+    target = content if exact else group
+    sealed = seal(target.members[name] if exact else group[name])
+    if itself:
+        seal(target, {name})
+    if exact:
+        draft.save(group, content)
+    return sealed
 
 
 def group_digest(
@@ -55,6 +73,47 @@ def group_digest(
         _hash_attributes(sha, group.id, layout.SHA256.encode())
         _hash_members(sha, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), on_error)
     return sha.hexdigest()
+
+
+def draft_digest(group: draft.Group, apart: Collection[str] = ()) -> str:
+    """What :func:`group_digest` will say of an exact draft once it is written; nothing is read back for that."""
+    sha = hashlib.sha256()
+    _hash_draft_attributes(sha, group.attrs, layout.SHA256)
+    _hash_draft_members(sha, group, "", apart)
+    return sha.hexdigest()
+
+
+def _hash_draft_members(sha: _Hash, group: draft.Group, above: str, apart: Collection[str]) -> None:
+    # In the order of the encoded names, which is that of their characters.
+    for name, member in sorted(group.members.items(), key=itemgetter(0)):
+        path = above + name
+        if isinstance(member, h5py.SoftLink):
+            _hash_parts(sha, b"soft link", path.encode(), member.path.encode())
+        elif above and above[:-1] in apart:
+            _hash_parts(sha, b"apart", path.encode())
+        else:
+            _hash_parts(sha, b"GroupID" if isinstance(member, draft.Group) else b"DatasetID", path.encode())
+            _hash_draft_attributes(sha, member.attrs)
+            if isinstance(member, draft.Group):
+                _hash_draft_members(sha, member, path + "/", apart)
+            elif path not in apart:
+                _hash_draft_value(sha, member.data)
+
+
+def _hash_draft_attributes(sha: _Hash, attributes: draft.Attributes, without: str = "") -> None:
+    for name, value in sorted(attributes.items(), key=itemgetter(0)):
+        if name != without:
+            _hash_parts(sha, b"attribute", name.encode())
+            _hash_draft_value(sha, value)
+
+
+def _hash_draft_value(sha: _Hash, value: draft.Value) -> None:
+    if isinstance(value, str):
+        _hash_parts(sha, b"text")
+        _hash_parts(sha, value.encode())
+        return
+    _hash_parts(sha, value.dtype.str.encode(), *(b"%d" % size for size in value.shape))
+    _hash_values(sha, value)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,35 @@ def write_whole(
             out.sync()
         check(hidden)
     sync_folder(path.parent)
+
+
+def write_image(path: Path, build: Callable[[h5py.File], None]) -> str:
+    """The same for a file that fits into memory, with room to spare: HDF5 makes it there, and it is written in one go.
+
+    Returns the hex SHA-256 of its bytes.
+    """
+    with _aside(path) as hidden:
+        # A name of its own, as HDF5 tells open files from each other by that; no file of this name is made.
+        with h5py.File(h5py.h5f.create(os.fsencode(hidden), h5py.h5f.ACC_TRUNC, fapl=_memory_access())) as file:
+            build(file)
+            file.flush()
+            image = file.id.get_file_image()
+        with AsideFile(hidden) as out:
+            out.put(memoryview(image), 0)
+            out.sync()
+    sync_folder(path.parent)
+    return hashlib.sha256(image).hexdigest()
+
+
+@cache
+def _memory_access() -> h5py.h5p.PropFAID:
+    """File access in memory alone, growing by 64 kB at a time."""
+    properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    properties.set_fapl_core(1 << 16, False)
+    properties.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    properties.set_meta_block_size(512)
+    properties.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    return properties
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:

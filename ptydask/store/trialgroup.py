@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from ptydask.model import Direction, Image, KeepOptions, Quantity, TrialOutput, TrialRecord
-from ptydask.store import artifacts, codec, digest, layout, names, nexus, thumbnail
+from ptydask.store import artifacts, codec, digest, draft, layout, names, nexus, thumbnail
 from ptydask.trial import slopes
 
 _ASIDE = {"params", "metrics", "gradient", "traceback", "iterations", "last_step"}
@@ -35,12 +35,27 @@ def write(
     direction: Direction,
     metric: str,
     lost: str = "",
-    text: str = "",
 ) -> h5py.Group:
-    """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why.
+    """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why."""
+    content = draft.Group()
+    compose(content, name, record, output, keep, direction=direction, metric=metric, lost=lost)
+    digest.save_sealed(parent, content, name)
+    return parent[name]
 
-    ``text`` is the record as JSON, where it is at hand.
-    """
+
+def compose(
+    parent: draft.Group,
+    name: str,
+    record: TrialRecord,
+    output: TrialOutput | None,
+    keep: KeepOptions,
+    *,
+    direction: Direction,
+    metric: str,
+    lost: str = "",
+    text: str = "",
+) -> draft.Group:
+    """The same in memory, not sealed. ``text`` is the record as JSON, where it is at hand."""
     group = nexus.create_group(parent, name, "NXprocess")
     _write_record_attributes(group, record, direction, metric)
     if lost:
@@ -56,7 +71,6 @@ def write(
         nexus.write_text(group, layout.TRACEBACK, record.traceback)
     if output is not None:
         _write_output(group, output, keep, metric)
-    digest.seal(group)
     return group
 
 
