@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Value = str | NDArray[Any]
 """Of an attribute; a ``str`` is a text of varying length, all else is an array, of no axis where it is a scalar."""
-_MANY = 4096
+_MANY = 256
 """Attributes that a group keeps in its header; beyond that HDF5 looks them up in a tree, which costs more to write."""
 _NO_OPTIONS: Mapping[str, Any] = {}
 
