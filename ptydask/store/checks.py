@@ -145,7 +145,7 @@ def _check_links(file: h5py.File, *, numbers: list[int], study: str = "") -> Fin
     above, inside = f"{group.name}/{layout.TRIALS}/", set(group[layout.TRIALS])
     problems = []
     for folder in (layout.BY_ERROR, layout.BY_PARAMS):
-        for path, target in _walk_soft_links(group[folder], folder):
+        for path, target in _walk_soft_links(h5py.h5g.open(group.id, folder.encode()), folder):
             name = target.removeprefix(above)
             if name not in inside or f"trial={name}" not in path:
                 problems.append([path, f"leads to {target}, where no such trial is"])
@@ -154,13 +154,19 @@ def _check_links(file: h5py.File, *, numbers: list[int], study: str = "") -> Fin
     return {"problems": problems}
 
 
-def _walk_soft_links(group: h5py.Group, path: str) -> Iterator[tuple[str, str]]:
+def _walk_soft_links(group: h5py.h5g.GroupID, path: str) -> Iterator[tuple[str, str]]:
     for name in group:
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.SoftLink):
-            yield f"{path}/{name}", link.path
-        elif isinstance(link, h5py.HardLink) and isinstance(group[name], h5py.Group):
-            yield from _walk_soft_links(group[name], f"{path}/{name}")
+        below, kind = f"{path}/{_decode(name)}", group.links.get_info(name).type
+        if kind == h5py.h5l.TYPE_SOFT:
+            yield below, _decode(group.links.get_val(name))
+        elif kind == h5py.h5l.TYPE_HARD:
+            item = h5py.h5o.open(group, name)
+            if isinstance(item, h5py.h5g.GroupID):
+                yield from _walk_soft_links(item, below)
+
+
+def _decode(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _read_images(file: h5py.File, *, study: str = "") -> Findings:

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.store import draft, files, layout, nexus
+from ptydask.store import draft, files, layout, nexus, stored
 
 Told = Callable[[str, BaseException], None]
 """Is told the path of what cannot be read, and why."""
@@ -139,7 +139,7 @@ def check(group: h5py.Group) -> None:
 
 def _hash_parts(sha: _Hash, *parts: bytes) -> None:
     """Each part with its length, so that no two lists of parts look alike."""
-    sha.update(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
+    sha.update(b"".join([len(part).to_bytes(8, "little") + part for part in parts]))
 
 
 def _hash_members(
@@ -170,32 +170,25 @@ def _hash_members(
 
 
 def _hash_attributes(sha: _Hash, item: h5py.h5o.ObjectID, without: bytes = b"") -> None:
-    attribute_names: list[bytes] = []
-    # iterate() stops where its function returns something, and append returns None.
-    h5py.h5a.iterate(item, lambda name: attribute_names.append(bytes(name)))
-    for name in sorted(attribute_names):
+    for name in sorted(stored.attribute_names(item)):
         if name == without:
             continue
         _hash_parts(sha, b"attribute", name)
         attribute = h5py.h5a.open(item, name)
-        head = _hash_header(sha, attribute)
-        if head is not None:
-            value = np.empty(*head)
-            attribute.read(value)
-            _hash_values(sha, value)
+        kind, shape = _hash_header(sha, attribute)
+        if shape is not None:
+            _hash_values(sha, stored.read_value(attribute, kind, shape))
 
 
 def _hash_dataset(sha: _Hash, data: h5py.h5d.DatasetID) -> None:
-    head = _hash_header(sha, data)
-    if head is None:
+    kind, shape = _hash_header(sha, data)
+    if shape is None:
         return
-    shape, dtype = head
+    dtype = kind.dtype
     # Small arrays at once; texts of varying length, whose size nobody knows beforehand, and large ones in parts. The
     # digest is the same: all bytes come in C order either way.
     if dtype.kind != "O" and dtype.itemsize * math.prod(shape) <= _BLOCK:
-        value = np.empty(shape, dtype)
-        data.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
-        _hash_values(sha, value)
+        _hash_values(sha, stored.read_dataset(data, kind, shape))
         return
     array = h5py.Dataset(data)
     for part in _block_indices(shape, dtype.itemsize):
@@ -204,21 +197,21 @@ def _hash_dataset(sha: _Hash, data: h5py.h5d.DatasetID) -> None:
 
 def _hash_header(
     sha: _Hash, item: h5py.h5d.DatasetID | h5py.h5a.AttrID
-) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
-    """Shape and type, which HDF5 takes its time to tell, so that it is asked once; None where there is no value."""
-    dtype, space = item.dtype, item.get_space()
-    if space.get_simple_extent_type() == h5py.h5s.NULL:
+) -> tuple[stored.StoredType, tuple[int, ...] | None]:
+    """Type and shape, which HDF5 takes its time to tell, so that it is asked once; no shape where there is no value."""
+    kind, shape = stored.type_of(item), stored.shape_of(item)
+    dtype = kind.dtype
+    if shape is None:
         _hash_parts(sha, b"nothing", dtype.str.encode())
-        return None
-    shape = space.shape
+        return kind, None
     if dtype.kind == "O":
-        kind = "text"
+        text = "text"
     elif dtype.names is None:
-        kind = dtype.str
+        text = dtype.str
     else:
-        kind = repr(dtype.descr)  # a compound type's ``str`` tells its size alone
-    _hash_parts(sha, kind.encode(), *(b"%d" % size for size in shape))
-    return shape, dtype
+        text = repr(dtype.descr)  # a compound type's ``str`` tells its size alone
+    _hash_parts(sha, text.encode(), *(b"%d" % size for size in shape))
+    return kind, shape
 
 
 def _hash_values(sha: _Hash, value: NDArray[Any]) -> None:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from ptydask.model import Direction, Image, KeepOptions, Quantity, TrialOutput, TrialRecord
-from ptydask.store import artifacts, codec, digest, draft, layout, names, nexus, thumbnail
+from ptydask.store import artifacts, codec, digest, draft, layout, names, nexus, stored, thumbnail
 from ptydask.trial import slopes
 
 _ASIDE = {"params", "metrics", "gradient", "traceback", "iterations", "last_step"}
@@ -231,9 +231,7 @@ def read_curve(group: h5py.Group) -> dict[str, Any]:
 
 
 def _read_column(data: h5py.h5d.DatasetID) -> Any:
-    column = np.empty(data.shape, data.dtype)
-    data.read(h5py.h5s.ALL, h5py.h5s.ALL, column)
-    return column
+    return stored.read_dataset(data, stored.type_of(data), stored.shape_of(data) or ())
 
 
 def read_image(group: h5py.Group) -> Image | None:

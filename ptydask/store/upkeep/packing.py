@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -211,7 +212,7 @@ def _pack_copy(path: Path, rule: retention.RetentionRule, out: Path, tries: int 
 # --- what to do -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Thinning:
     """Which trials of one study keep their arrays."""
 
@@ -220,12 +221,12 @@ class _Thinning:
     stay: frozenset[int]
     """The trials that keep their arrays, where they have any."""
 
-    @property
+    @cached_property
     def with_bulk(self) -> dict[int, int]:
         """Bytes of each trial that has arrays."""
         return {number: holding.bulk for number, holding in self.held.items() if holding.bulk}
 
-    @property
+    @cached_property
     def drop(self) -> frozenset[int]:
         """Those that have some and lose them."""
         return frozenset(self.with_bulk.keys() - self.stay)
