@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 
 from ptydask.errors import StoreError
-from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, root, table, trialgroup
+from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, root, stored, table, trialgroup
 
 Findings = dict[str, Any]
 _CHANGED = "is not what was written: its SHA-256 differs"
@@ -23,13 +24,21 @@ _CHANGED = "is not what was written: its SHA-256 differs"
 
 def check(what: str, path: str, **more: Any) -> Findings:
     """One of the questions below; what cannot be read at all is a problem of its own."""
+    with closing(files.RecentFile()) as recent:
+        return _check_in(recent, what, path, **more)
+
+
+def _check_in(recent: files.RecentFile, what: str, path: str, **more: Any) -> Findings:
     try:
-        with files.open_read_only(Path(path)) as file:
-            return _CHECKS[what](file, **({"path": Path(path)} if what in _NAMING else {}), **more)
+        file = recent.open(Path(path))
+        findings = _CHECKS[what](file, **({"path": Path(path)} if what in _NAMING else {}), **more)
     except StoreError as error:
-        return {"problems": [["", str(error)]], "trouble": files.hdf5_reason(error), "refused": str(error)}
+        findings = {"problems": [["", str(error)]], "trouble": files.hdf5_reason(error), "refused": str(error)}
     except files.BROKEN as error:
-        return {"problems": [["", _describe_error(error)]], "trouble": files.hdf5_reason(error), "unread": True}
+        findings = {"problems": [["", _describe_error(error)]], "trouble": files.hdf5_reason(error), "unread": True}
+    if findings["problems"]:
+        recent.close()  # whatever HDF5 keeps of it in memory, the next question is to have none of that
+    return findings
 
 
 def _describe_error(error: BaseException) -> str:
@@ -265,7 +274,9 @@ def _read_facts(file: h5py.File, *, group: str) -> Findings:
     """Whether reading what is said of a trial comes to an end."""
     for path in (group, *(f"{group}/{name}" for name in (layout.PARAMS, layout.METRICS, layout.GRADIENT))):
         with suppress(*files.BROKEN):
-            dict(file[path].attrs)
+            item = h5py.h5o.open(file.id, path.encode())
+            for name in stored.attribute_names(item):
+                stored.read_attribute(item, name.decode())
     return {"problems": []}
 
 
@@ -290,4 +301,4 @@ _NAMING = ("head", "titles")
 
 
 if __name__ == "__main__":
-    isolated.serve(check)
+    isolated.serve(partial(_check_in, files.RecentFile()))

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -28,6 +29,8 @@ _DEEP = 64
 class _Hash(Protocol):
     def update(self, data: Any, /) -> None: ...
 
+
+class _WholeHash(_Hash, Protocol):
     def hexdigest(self) -> str: ...
 
 
@@ -55,11 +58,39 @@ def save_sealed(group: h5py.Group, content: draft.Group, name: str, *, itself: b
     return sealed
 
 
+def seal_copy(copy: h5py.Group, source: h5py.Group, without: Collection[str]) -> None:
+    """Seal ``copy``, which has the members of ``source`` except ``without``, and attributes of its own.
+
+    Each member is read once, for both digests. Raises ValueError where ``source`` is not what was sealed.
+    """
+    whole, kept = hashlib.sha256(), hashlib.sha256()
+    _hash_attributes(whole, source.id, layout.SHA256.encode())
+    _hash_attributes(kept, copy.id, layout.SHA256.encode())
+    group, left_out = h5py.h5g.open(source.id, b"."), {name.encode() for name in without}
+    for name in sorted(group):
+        _hash_member(whole if name in left_out else _TwoHashes(whole, kept), group, name)
+    if read_digest(source) != whole.hexdigest():
+        raise ValueError(CHANGED)
+    nexus.write_attribute(copy, layout.SHA256, kept.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class _TwoHashes:
+    """Two that take in the same."""
+
+    one: _Hash
+    other: _Hash
+
+    def update(self, data: Any, /) -> None:
+        self.one.update(data)
+        self.other.update(data)
+
+
 def group_digest(
     group: h5py.Group,
     apart: Collection[str] = (),
     on_error: Told | None = None,
-    begin: Callable[[], _Hash] = hashlib.sha256,
+    begin: Callable[[], _WholeHash] = hashlib.sha256,
 ) -> str:
     """The hex SHA-256 of everything below ``group``: path, type, shape and bytes of each attribute and dataset.
 
@@ -149,24 +180,35 @@ def _hash_members(
         raise ValueError(f"groups within groups, more than {_DEEP} deep")
     # By name, whatever order a file keeps them in: a copy may have another.
     for name in sorted(group):
-        path = above + name
-        with _tell_broken(on_error, path.decode(errors="replace")):
-            kind = group.links.get_info(name).type
-            if kind == h5py.h5l.TYPE_SOFT:
-                _hash_parts(sha, b"soft link", path, group.links.get_val(name))
-            elif kind == h5py.h5l.TYPE_EXTERNAL:
-                _hash_parts(sha, b"external link", path, *group.links.get_val(name))
-            elif above and above[:-1] in apart:  # a member of a group that is left out: only that it is there
-                _hash_parts(sha, b"apart", path)
-            else:
-                # Low-level calls, here and below: h5py's own objects are slow where there are thousands of small ones.
-                item = h5py.h5o.open(group, name)
-                _hash_parts(sha, type(item).__name__.encode(), path)
-                _hash_attributes(sha, item)
-                if isinstance(item, h5py.h5g.GroupID):
-                    _hash_members(sha, item, path + b"/", apart, on_error, deep + 1)
-                elif isinstance(item, h5py.h5d.DatasetID) and path not in apart:
-                    _hash_dataset(sha, item)
+        with _tell_broken(on_error, (above + name).decode(errors="replace")):
+            _hash_member(sha, group, name, above, apart, on_error, deep)
+
+
+def _hash_member(
+    sha: _Hash,
+    group: h5py.h5g.GroupID,
+    name: bytes,
+    above: bytes = b"",
+    apart: frozenset[bytes] = frozenset(),
+    on_error: Told | None = None,
+    deep: int = 0,
+) -> None:
+    path, kind = above + name, group.links.get_info(name).type
+    if kind == h5py.h5l.TYPE_SOFT:
+        _hash_parts(sha, b"soft link", path, group.links.get_val(name))
+    elif kind == h5py.h5l.TYPE_EXTERNAL:
+        _hash_parts(sha, b"external link", path, *group.links.get_val(name))
+    elif above and above[:-1] in apart:  # a member of a group that is left out: only that it is there
+        _hash_parts(sha, b"apart", path)
+    else:
+        # Low-level calls, here and below: h5py's own objects are slow where there are thousands of small ones.
+        item = h5py.h5o.open(group, name)
+        _hash_parts(sha, type(item).__name__.encode(), path)
+        _hash_attributes(sha, item)
+        if isinstance(item, h5py.h5g.GroupID):
+            _hash_members(sha, item, path + b"/", apart, on_error, deep + 1)
+        elif isinstance(item, h5py.h5d.DatasetID) and path not in apart:
+            _hash_dataset(sha, item)
 
 
 def _hash_attributes(sha: _Hash, item: h5py.h5o.ObjectID, without: bytes = b"") -> None:

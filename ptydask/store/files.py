@@ -280,3 +280,34 @@ def open_read_only(path: Path) -> h5py.File:
     External links and virtual datasets are not to be followed from there: HDF5 would look for them in the same file.
     """
     return h5py.File(ReadFile(path), "r")
+
+
+class RecentFile:
+    """One file open for reading, for as long as trials are read from it one after the other.
+
+    HDF5 keeps up to 100 kB in memory of each trial that it copied from an open file, so that it is opened anew now and
+    then; and where it was replaced, at once.
+    """
+
+    _MOST = 64
+    """Trials."""
+
+    def __init__(self) -> None:
+        self._file: h5py.File | None = None
+        self._stamp: tuple[int, ...] = ()
+        self._left = 0
+
+    def open(self, path: Path) -> h5py.File:
+        """``path`` open for reading, until the next call or :meth:`close`. Raises OSError."""
+        now = stamp(path)
+        if self._file is None or not self._left or not now or now != self._stamp:
+            self.close()
+            self._file, self._stamp, self._left = open_read_only(path), now, self._MOST
+        self._left -= 1
+        return self._file
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

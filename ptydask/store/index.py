@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -202,11 +203,10 @@ def pack(
         # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
         if number not in failed:
             try:
-                # An older pack too is opened for each trial: HDF5 keeps 100 kB in memory of each one copied from it.
-                with files.open_read_only(row.file) as file:
-                    copy(trials, row, file[row.group])
+                copy(trials, row, source.open(row.file)[row.group])
                 return
             except files.BROKEN as error:
+                source.close()
                 if not row.alone:
                     raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
                 failed[number] = f"{row.file.name}: {error}"
@@ -222,7 +222,8 @@ def pack(
         if add is not None:
             add.check(aside)
 
-    files.write_whole(path, lambda file: _build_study(file, head, rows, everything, place, add), check)
+    with closing(files.RecentFile()) as source:
+        files.write_whole(path, lambda file: _build_study(file, head, rows, everything, place, add), check)
     return failed
 
 
@@ -322,13 +323,14 @@ def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow],
 
 def _trial_digests(trials: h5py.Group, rows: Sequence[TrialRow]) -> list[str]:
     """The digest of each trial as it lies in this file, or elsewhere."""
-    own_groups = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
+    kinds = {name: trials.id.links.get_info(name).type for name in trials.id}
     seals = []
     for row in rows:
-        name = names.trial_name(row.record.number)
+        name = names.trial_name(row.record.number).encode()
         # A copy in this file may have been sealed anew (without its arrays, or under another number), so it is asked;
         # of a link the row knows it, and following links would open every trial's file.
-        seals.append(digest.read_digest(trials[name]) if name in own_groups else row.sha256)
+        own = kinds.get(name) == h5py.h5l.TYPE_HARD
+        seals.append(digest.read_digest(h5py.Group(h5py.h5g.open(trials.id, name))) if own else row.sha256)
     return seals
 
 

@@ -207,11 +207,11 @@ def copy_attributes(source: h5py.HLObject, target: h5py.HLObject, names: Iterabl
     there = stored.attribute_names(source.id)
     for name in there if names is None else [name for name in map(str.encode, names) if name in there]:
         old = h5py.h5a.open(source.id, name)  # thousands of trials at a time: h5py's own ways are slow
-        new = h5py.h5a.create(target.id, name, old.get_type(), old.get_space())
-        shape = stored.shape_of(old)
-        if shape is not None:
+        space = old.get_space()
+        new = h5py.h5a.create(target.id, name, old.get_type(), space)
+        if space.get_simple_extent_type() != h5py.h5s.NULL:
             kind = stored.type_of(old)
-            new.write(stored.read_value(old, kind, shape), mtype=kind.in_memory)
+            new.write(stored.read_value(old, kind, space.shape), mtype=kind.in_memory)
 
 
 def read_text(parent: h5py.Group, name: str) -> str:
