@@ -118,15 +118,19 @@ def save(group: h5py.Group, draft: Group) -> None:
 
 def _save_members(group: h5py.h5g.GroupID, draft: Group) -> None:
     for name, member in draft.members.items():
-        encoded = name.encode()
         if isinstance(member, Group):
-            created = h5py.h5g.create(group, encoded, lcpl=_link_properties(name), gcpl=_group_properties())
+            created = create_group(group, name)
             _save_attributes(created, member.attrs)
             _save_members(created, member)
         elif isinstance(member, Dataset):
             _save_attributes(_save_dataset(group, name, member), member.attrs)
         else:
-            group.links.create_soft(encoded, member.path.encode(), lcpl=_link_properties(name))
+            group.links.create_soft(name.encode(), member.path.encode(), lcpl=_link_properties(name))
+
+
+def create_group(parent: h5py.h5g.GroupID, name: str) -> h5py.h5g.GroupID:
+    """A new, empty group whose attributes stay in its header, be they a few or many."""
+    return h5py.h5g.create(parent, name.encode(), lcpl=_link_properties(name), gcpl=_group_properties())
 
 
 def _save_dataset(group: h5py.h5g.GroupID, name: str, dataset: Dataset) -> h5py.h5d.DatasetID:

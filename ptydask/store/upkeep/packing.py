@@ -19,6 +19,7 @@ from ptydask.store import (
     confirmation,
     contents,
     digest,
+    draft,
     embedded,
     files,
     index,
@@ -354,7 +355,7 @@ def copy_without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: s
     """
     arrays = trialgroup.array_paths(group)
     gone = {*arrays.values(), layout.IMAGE, layout.SNAPSHOTS, layout.ARTIFACTS}
-    copied = trials.create_group(name)
+    copied = h5py.Group(draft.create_group(trials.id, name))
     nexus.copy_attributes(group, copied)
     for member in group:
         if member in gone:
