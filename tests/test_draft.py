@@ -148,3 +148,36 @@ def test_a_file_made_in_memory_leaves_nothing_where_the_disk_is_full(tmp_path: P
         write(tmp_path, record(1), output(1))
     assert list(tmp_path.iterdir()) == []
     check_digests(write(tmp_path, record(1), output(1)))
+
+
+def test_a_file_stays_open_until_it_is_replaced_or_read_often(tmp_path: Path) -> None:
+    path, recent = tmp_path / "a.h5", contents.files.RecentFile()
+    contents.files.write_image(path, lambda file: file.create_group("old"))
+    opened = recent.open(path)
+    assert recent.open(path) is opened
+    contents.files.write_image(path, lambda file: file.create_group("new"))
+    assert list(recent.open(path)) == ["new"]
+    assert not opened
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        recent.open(path)
+    recent.close()
+    recent.close()
+
+
+MEMBERS = ("params", "curve", "image", "record_json", "object_phase", "not there")
+
+
+@pytest.mark.parametrize("without", [(), MEMBERS[:1], MEMBERS[1:4], MEMBERS])
+def test_a_copy_is_sealed_by_what_is_read_of_the_whole(without: tuple[str, ...], tmp_path: Path) -> None:
+    path = write(tmp_path, record(1), output(1)).path
+    with h5py.File(path, "r+") as file:
+        source, copy = file[layout.TRIAL], file.create_group("copy")
+        for name in set(source) - set(without):
+            source.copy(name, copy)
+        copy.attrs["own"] = 1.5
+        digest.seal_copy(copy, source, without)
+        assert digest.read_digest(copy) == digest.group_digest(copy)
+        source.attrs["seed"] = 77
+        with pytest.raises(ValueError, match="SHA-256"):
+            digest.seal_copy(copy, source, without)
