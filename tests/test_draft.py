@@ -9,10 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from store_cases import failed, full_disk, output, record
+from store_cases import failed, full_disk, meta, output, put, record
 
 from ptydask.model import Image, KeepOptions, Quantity, TrialOutput, TrialRecord
-from ptydask.store import contents, digest, draft, layout, shard
+from ptydask.store import Store, contents, digest, draft, index, layout, root, shard
 from ptydask.store.trialgroup import read_record
 
 KEEP = KeepOptions()
@@ -181,3 +181,24 @@ def test_a_copy_is_sealed_by_what_is_read_of_the_whole(without: tuple[str, ...],
         source.attrs["seed"] = 77
         with pytest.raises(ValueError, match="SHA-256"):
             digest.seal_copy(copy, source, without)
+
+
+@pytest.mark.parametrize("in_memory", [1 << 30, -1], ids=["memory", "disk"])
+def test_index_and_pack_are_sealed_by_what_is_read(
+    in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "_IN_MEMORY", in_memory)
+    store = Store.open(tmp_path / "s.h5", meta("a/b %", keep=KeepOptions(params_in_names=True)))
+    for number in range(7):
+        params = {"a/b": number % 2, "Å": "é" * number, "": float("nan")}
+        made = record(number, params=params) if number % 3 else failed(number, params=params)
+        put(store, made, output(number))
+    store.refresh(force=True)
+    check_seal(store.path)
+    check_seal(store.finish())
+
+
+def check_seal(path: Path) -> None:
+    with h5py.File(path) as file:
+        assert len(list(index.study_of(file)["by_params"])) > 1
+        assert digest.read_digest(file["/"]) == digest.group_digest(file["/"], root.unsealed_paths(file))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -34,9 +34,29 @@ class _WholeHash(_Hash, Protocol):
     def hexdigest(self) -> str: ...
 
 
-def seal(group: h5py.Group | draft.Group, apart: Collection[str] = ()) -> str:
-    """Write the digest of ``group``, complete by now, into its attribute ``sha256``; returns it."""
-    computed = draft_digest(group, apart) if isinstance(group, draft.Group) else group_digest(group, apart)
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What of a group is read."""
+
+    apart: frozenset[bytes] = frozenset()
+    on_error: Told | None = None
+    known: Mapping[bytes, draft.Group] = field(default_factory=dict)
+
+
+_NOTHING: Mapping[str, draft.Group] = {}
+
+
+def seal(
+    group: h5py.Group | draft.Group, apart: Collection[str] = (), known: Mapping[str, draft.Group] = _NOTHING
+) -> str:
+    """Write the digest of ``group``, complete by now, into its attribute ``sha256``; returns it.
+
+    ``known`` are groups below it, by their paths, as they were written: these are not read for that.
+    """
+    if isinstance(group, draft.Group):
+        computed = draft_digest(group, apart)
+    else:
+        computed = _digest(group, _Scope(_encode(apart), known={path.encode(): part for path, part in known.items()}))
     nexus.write_attribute(group, layout.SHA256, computed)
     return computed
 
@@ -98,11 +118,19 @@ def group_digest(
     path below ``group`` only attributes count, and the names of members: the rest has checksums of its own.
     Raises what h5py raises for data that cannot be read; with ``on_error``, that is told instead, and the rest is read.
     """
+    return _digest(group, _Scope(_encode(apart), on_error), begin)
+
+
+def _encode(paths: Collection[str]) -> frozenset[bytes]:
+    return frozenset(path.encode() for path in paths)
+
+
+def _digest(group: h5py.Group, scope: _Scope, begin: Callable[[], _WholeHash] = hashlib.sha256) -> str:
     sha = begin()
-    with _tell_broken(on_error, ""):
+    with _tell_broken(scope.on_error, ""):
         # The attribute that holds the digest does not count itself.
         _hash_attributes(sha, group.id, layout.SHA256.encode())
-        _hash_members(sha, h5py.h5g.open(group.id, b"."), b"", frozenset(path.encode() for path in apart), on_error)
+        _hash_members(sha, h5py.h5g.open(group.id, b"."), b"", scope)
     return sha.hexdigest()
 
 
@@ -123,12 +151,16 @@ def _hash_draft_members(sha: _Hash, group: draft.Group, above: str, apart: Colle
         elif above and above[:-1] in apart:
             _hash_parts(sha, b"apart", path.encode())
         else:
-            _hash_parts(sha, b"GroupID" if isinstance(member, draft.Group) else b"DatasetID", path.encode())
-            _hash_draft_attributes(sha, member.attrs)
-            if isinstance(member, draft.Group):
-                _hash_draft_members(sha, member, path + "/", apart)
-            elif path not in apart:
-                _hash_draft_value(sha, member.data)
+            _hash_draft_member(sha, member, path, apart)
+
+
+def _hash_draft_member(sha: _Hash, member: draft.Group | draft.Dataset, path: str, apart: Collection[str]) -> None:
+    _hash_parts(sha, b"GroupID" if isinstance(member, draft.Group) else b"DatasetID", path.encode())
+    _hash_draft_attributes(sha, member.attrs)
+    if isinstance(member, draft.Group):
+        _hash_draft_members(sha, member, path + "/", apart)
+    elif path not in apart:
+        _hash_draft_value(sha, member.data)
 
 
 def _hash_draft_attributes(sha: _Hash, attributes: draft.Attributes, without: str = "") -> None:
@@ -173,41 +205,35 @@ def _hash_parts(sha: _Hash, *parts: bytes) -> None:
     sha.update(b"".join([len(part).to_bytes(8, "little") + part for part in parts]))
 
 
-def _hash_members(
-    sha: _Hash, group: h5py.h5g.GroupID, above: bytes, apart: frozenset[bytes], on_error: Told | None, deep: int = 0
-) -> None:
+def _hash_members(sha: _Hash, group: h5py.h5g.GroupID, above: bytes, scope: _Scope, deep: int = 0) -> None:
     if deep > _DEEP:
         raise ValueError(f"groups within groups, more than {_DEEP} deep")
     # By name, whatever order a file keeps them in: a copy may have another.
     for name in sorted(group):
-        with _tell_broken(on_error, (above + name).decode(errors="replace")):
-            _hash_member(sha, group, name, above, apart, on_error, deep)
+        with _tell_broken(scope.on_error, (above + name).decode(errors="replace")):
+            _hash_member(sha, group, name, above, scope, deep)
 
 
 def _hash_member(
-    sha: _Hash,
-    group: h5py.h5g.GroupID,
-    name: bytes,
-    above: bytes = b"",
-    apart: frozenset[bytes] = frozenset(),
-    on_error: Told | None = None,
-    deep: int = 0,
+    sha: _Hash, group: h5py.h5g.GroupID, name: bytes, above: bytes = b"", scope: _Scope = _Scope(), deep: int = 0
 ) -> None:
     path, kind = above + name, group.links.get_info(name).type
     if kind == h5py.h5l.TYPE_SOFT:
         _hash_parts(sha, b"soft link", path, group.links.get_val(name))
     elif kind == h5py.h5l.TYPE_EXTERNAL:
         _hash_parts(sha, b"external link", path, *group.links.get_val(name))
-    elif above and above[:-1] in apart:  # a member of a group that is left out: only that it is there
+    elif above and above[:-1] in scope.apart:  # a member of a group that is left out: only that it is there
         _hash_parts(sha, b"apart", path)
+    elif path in scope.known:
+        _hash_draft_member(sha, scope.known[path], path.decode(), ())
     else:
         # Low-level calls, here and below: h5py's own objects are slow where there are thousands of small ones.
         item = h5py.h5o.open(group, name)
         _hash_parts(sha, type(item).__name__.encode(), path)
         _hash_attributes(sha, item)
         if isinstance(item, h5py.h5g.GroupID):
-            _hash_members(sha, item, path + b"/", apart, on_error, deep + 1)
-        elif isinstance(item, h5py.h5d.DatasetID) and path not in apart:
+            _hash_members(sha, item, path + b"/", scope, deep + 1)
+        elif isinstance(item, h5py.h5d.DatasetID) and path not in scope.apart:
             _hash_dataset(sha, item)
 
 

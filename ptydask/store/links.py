@@ -34,8 +34,11 @@ def write_best(study: h5py.Group, best: TrialRecord, file: Path, group: str, met
 
 def write_links(
     study: h5py.Group, reached: Sequence[TrialRecord], best: Sequence[TrialRecord], meta: StudyMeta
-) -> None:
-    """Link the trials that are within reach by their rank, and by their parameters."""
+) -> draft.Group:
+    """Link the trials that are within reach by their rank, and by their parameters.
+
+    Returns what was written into ``study``.
+    """
     target = {record.number: f"{study.name}/{layout.TRIALS}/{names.trial_name(record.number)}" for record in reached}
     content = draft.Group()  # thousands of links, in thousands of groups
     by_error = nexus.create_group(content, layout.BY_ERROR, "NXcollection")
@@ -51,6 +54,7 @@ def write_links(
         below = _nested_group(groups, tuple(names.by_params_path(record.params, order)))
         below[f"trial={names.trial_name(record.number)}"] = h5py.SoftLink(target[record.number])
     draft.save(study, content)
+    return content
 
 
 def _nested_group(groups: dict[tuple[str, ...], draft.Group], path: tuple[str, ...]) -> draft.Group:
