@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Protocol
@@ -127,10 +126,14 @@ def _encode(paths: Collection[str]) -> frozenset[bytes]:
 
 def _digest(group: h5py.Group, scope: _Scope, begin: Callable[[], _WholeHash] = hashlib.sha256) -> str:
     sha = begin()
-    with _tell_broken(scope.on_error, ""):
+    try:
         # The attribute that holds the digest does not count itself.
         _hash_attributes(sha, group.id, layout.SHA256.encode())
         _hash_members(sha, h5py.h5g.open(group.id, b"."), b"", scope)
+    except files.BROKEN as error:
+        if scope.on_error is None:
+            raise
+        scope.on_error("", error)
     return sha.hexdigest()
 
 
@@ -179,16 +182,6 @@ def _hash_draft_value(sha: _Hash, value: draft.Value) -> None:
     _hash_values(sha, value)
 
 
-@contextmanager
-def _tell_broken(on_error: Told | None, path: str) -> Iterator[None]:
-    try:
-        yield
-    except files.BROKEN as error:
-        if on_error is None:
-            raise
-        on_error(path, error)
-
-
 def read_digest(group: h5py.Group) -> str:
     """The digest that was written into ``group``; "" where none was."""
     return nexus.read_attribute(group, layout.SHA256)
@@ -210,8 +203,12 @@ def _hash_members(sha: _Hash, group: h5py.h5g.GroupID, above: bytes, scope: _Sco
         raise ValueError(f"groups within groups, more than {_DEEP} deep")
     # By name, whatever order a file keeps them in: a copy may have another.
     for name in sorted(group):
-        with _tell_broken(scope.on_error, (above + name).decode(errors="replace")):
+        try:
             _hash_member(sha, group, name, above, scope, deep)
+        except files.BROKEN as error:
+            if scope.on_error is None:
+                raise
+            scope.on_error((above + name).decode(errors="replace"), error)
 
 
 def _hash_member(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -139,9 +140,14 @@ def _lost_parts(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
 
 def read_record(path: Path) -> TrialRecord:
     """The row of the trial whose file this is. Raises StoreError where the file is damaged or another's."""
+    with closing(files.RecentFile()) as recent:
+        return read_record_in(recent, path)
+
+
+def read_record_in(recent: files.RecentFile, path: Path) -> TrialRecord:
+    """The same; the file stays open."""
     try:
-        with files.open_read_only(path) as file:
-            record = trialgroup.read_record(file[layout.TRIAL])
+        record = trialgroup.read_record(recent.open(path)[layout.TRIAL])
     except files.BROKEN as error:
         raise StoreError(f"{path}: not a readable trial file: {_error_reason(error)}") from error
     if names.shard_number(path) not in (None, record.number):
