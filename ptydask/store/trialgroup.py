@@ -253,9 +253,11 @@ def read_image(group: h5py.Group) -> Image | None:
 def array_paths(group: h5py.Group) -> dict[str, str]:
     """Array name -> path of its dataset below the group."""
     paths = {}
-    for name in group:
-        is_link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
-        if name in _NO_ARRAYS or is_link or not isinstance(group[name], h5py.Dataset):
+    for encoded in group.id:
+        name = encoded.decode(errors="surrogateescape")
+        if name in _NO_ARRAYS or group.id.links.get_info(encoded).type != h5py.h5l.TYPE_HARD:
+            continue
+        if not isinstance(h5py.h5o.open(group.id, encoded), h5py.h5d.DatasetID):
             continue
         plain = name.removeprefix("array_")
         paths[names.decode(plain if plain in _RESERVED else name)] = name
