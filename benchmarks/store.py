@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ import numpy as np
 
 from ptydask.model import KeepOptions, StudyMeta, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store, names, reader, shard, study
+from ptydask.store.upkeep import packing, retention, verify
 
 META = StudyMeta("benchmark", "minimize", "loss", "ptyrad", "", "ptyrad", "{}", "{}")
 ITERATIONS = 20
@@ -75,11 +77,12 @@ def record_all(path: Path, trials: int, parameters: int, pause: float) -> Iterat
     """Record a study; what recording costs, early and late, and what share of the driver's time the index takes."""
     store = Store.open(path, META)
     made = [trial(number, parameters) for number in range(trials)]
-    tenth, writing = max(1, trials // 10), []
+    tenth, writing, busy = max(1, trials // 10), [], time.process_time()
     for record, output in made:
         begin = time.perf_counter()
         shard.write(store.folder, record, output, KeepOptions(), direction="minimize", metric="loss")
         writing.append(time.perf_counter() - begin)
+    yield Row("a trial's own file, by its worker, CPU", 1000 * (time.process_time() - busy) / trials, "ms")
     early, late = median(writing[:tenth]), median(writing[-tenth:])
     yield Row("a trial's own file, by its worker, the first tenth", 1000 * early, "ms")
     yield Row("a trial's own file, by its worker, the last tenth", 1000 * late, "ms", 1000 * 2 * early)
@@ -136,6 +139,23 @@ def read(path: Path) -> Iterator[Row]:
     yield Row("opening and all curves", time.perf_counter() - begin, "s", 10)
 
 
+def keep_up(path: Path, trials: int) -> Iterator[Row]:
+    """What a trial costs to be verified and to be taken over into a smaller file, CPU of all processes."""
+    for what, work in {
+        "verifying": lambda: verify.verify(path),
+        "thinning": lambda: packing.pack(path, retention.NONE, out=path.with_name("thin.h5")),
+    }.items():
+        begin = cpu_seconds()
+        work()
+        yield Row(f"{what}, a trial, CPU", 1000 * (cpu_seconds() - begin) / trials, "ms")
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of those that it started, as far as they have ended."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
 def _frame(results: reader.Results) -> None:
     import pandas
 
@@ -175,6 +195,8 @@ def main() -> None:
         for row in record_all(path, args.trials, args.parameters, args.seconds):
             print(row, flush=True)
         for row in read(path):
+            print(row, flush=True)
+        for row in keep_up(path, args.trials):
             print(row, flush=True)
         if args.ptyrad:
             for row in beside_ptyrad(Path(scratch), args.ptyrad):

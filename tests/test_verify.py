@@ -11,7 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
@@ -405,6 +407,35 @@ def test_a_task_that_ends_the_process_costs_itself_only(tmp_path: Path, monkeypa
         assert said[2][1] == said[3][1], "another process for each question"
         os.kill(said[5][1], signal.SIGKILL)
         assert child.ask(n=6)[0] == 60, "a process that somebody else ended is no damage"
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_many_questions_are_answered_side_by_side_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    (tmp_path / "several.py").write_text(
+        "import os, time\nfrom ptydask.store import isolated\n"
+        "def work(n):\n    if n == 3: os.abort()\n    if n == 99: time.sleep(60)\n"
+        "    time.sleep(0.05 * (n % 2))\n    return [n * 10, os.getpid()]\n"
+        "isolated.serve(work)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(isolated, "_WORTH", 4)
+    monkeypatch.setattr(isolated.os, "sched_getaffinity", lambda pid: set(range(cores)))
+    with isolated.ChildReader("several", patience=30.0) as child:
+        assert child.ask(n=1)[0] == 10
+        with closing(child.ask_each([{"n": n} for n in range(9)])) as answers:
+            said = list(answers)
+        assert said[3] is isolated.DEAD
+        sound = [one for one in said if one is not isolated.DEAD]
+        assert [one[0] for one in sound] == [0, 10, 20, 40, 50, 60, 70, 80]
+        assert len({one[1] for one in sound}) > 1
+        if cores > 1:  # one question would keep its process for a minute: nobody waits for it
+            begin = time.monotonic()
+            with closing(child.ask_each([{"n": n} for n in (0, 99, 2, 4, 6, 8, 10, 12)])) as answers:
+                assert next(answers)[0] == 0
+            assert time.monotonic() - begin < 20
+        assert child.ask(n=5)[0] == 50
 
 
 # --- any damage -----------------------------------------------------------------------------------------

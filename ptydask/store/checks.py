@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 
 from ptydask.errors import StoreError
-from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, root, table, trialgroup
+from ptydask.store import codec, digest, files, index, isolated, layout, names, nexus, root, stored, table, trialgroup
 
 Findings = dict[str, Any]
 _CHANGED = "is not what was written: its SHA-256 differs"
@@ -23,13 +24,21 @@ _CHANGED = "is not what was written: its SHA-256 differs"
 
 def check(what: str, path: str, **more: Any) -> Findings:
     """One of the questions below; what cannot be read at all is a problem of its own."""
+    with closing(files.RecentFile()) as recent:
+        return _check_in(recent, what, path, **more)
+
+
+def _check_in(recent: files.RecentFile, what: str, path: str, **more: Any) -> Findings:
     try:
-        with files.open_read_only(Path(path)) as file:
-            return _CHECKS[what](file, **({"path": Path(path)} if what in _NAMING else {}), **more)
+        file = recent.open(Path(path))
+        findings = _CHECKS[what](file, **({"path": Path(path)} if what in _NAMING else {}), **more)
     except StoreError as error:
-        return {"problems": [["", str(error)]], "trouble": files.hdf5_reason(error), "refused": str(error)}
+        findings = {"problems": [["", str(error)]], "trouble": files.hdf5_reason(error), "refused": str(error)}
     except files.BROKEN as error:
-        return {"problems": [["", _describe_error(error)]], "trouble": files.hdf5_reason(error), "unread": True}
+        findings = {"problems": [["", _describe_error(error)]], "trouble": files.hdf5_reason(error), "unread": True}
+    if findings["problems"]:
+        recent.close()  # whatever HDF5 keeps of it in memory, the next question is to have none of that
+    return findings
 
 
 def _describe_error(error: BaseException) -> str:
@@ -145,7 +154,7 @@ def _check_links(file: h5py.File, *, numbers: list[int], study: str = "") -> Fin
     above, inside = f"{group.name}/{layout.TRIALS}/", set(group[layout.TRIALS])
     problems = []
     for folder in (layout.BY_ERROR, layout.BY_PARAMS):
-        for path, target in _walk_soft_links(group[folder], folder):
+        for path, target in _walk_soft_links(h5py.h5g.open(group.id, folder.encode()), folder):
             name = target.removeprefix(above)
             if name not in inside or f"trial={name}" not in path:
                 problems.append([path, f"leads to {target}, where no such trial is"])
@@ -154,13 +163,19 @@ def _check_links(file: h5py.File, *, numbers: list[int], study: str = "") -> Fin
     return {"problems": problems}
 
 
-def _walk_soft_links(group: h5py.Group, path: str) -> Iterator[tuple[str, str]]:
+def _walk_soft_links(group: h5py.h5g.GroupID, path: str) -> Iterator[tuple[str, str]]:
     for name in group:
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.SoftLink):
-            yield f"{path}/{name}", link.path
-        elif isinstance(link, h5py.HardLink) and isinstance(group[name], h5py.Group):
-            yield from _walk_soft_links(group[name], f"{path}/{name}")
+        below, kind = f"{path}/{_decode(name)}", group.links.get_info(name).type
+        if kind == h5py.h5l.TYPE_SOFT:
+            yield below, _decode(group.links.get_val(name))
+        elif kind == h5py.h5l.TYPE_HARD:
+            item = h5py.h5o.open(group, name)
+            if isinstance(item, h5py.h5g.GroupID):
+                yield from _walk_soft_links(item, below)
+
+
+def _decode(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _read_images(file: h5py.File, *, study: str = "") -> Findings:
@@ -259,7 +274,9 @@ def _read_facts(file: h5py.File, *, group: str) -> Findings:
     """Whether reading what is said of a trial comes to an end."""
     for path in (group, *(f"{group}/{name}" for name in (layout.PARAMS, layout.METRICS, layout.GRADIENT))):
         with suppress(*files.BROKEN):
-            dict(file[path].attrs)
+            item = h5py.h5o.open(file.id, path.encode())
+            for name in stored.attribute_names(item):
+                stored.read_attribute(item, name.decode())
     return {"problems": []}
 
 
@@ -284,4 +301,4 @@ _NAMING = ("head", "titles")
 
 
 if __name__ == "__main__":
-    isolated.serve(check)
+    isolated.serve(partial(_check_in, files.RecentFile()))

@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -243,14 +243,20 @@ def _same_record(a: index.TrialRow, b: index.TrialRow) -> bool:
 
 def read_shard(path: Path) -> index.TrialRow:
     """A trial's file as a row. Raises StoreError where it is damaged."""
-    return with_tile(index.TrialRow(shard.read_record(path), path))
+    with closing(files.RecentFile()) as recent:
+        return _with_tile_in(recent, index.TrialRow(shard.read_record_in(recent, path), path))
 
 
 def with_tile(row: index.TrialRow) -> index.TrialRow:
     """``row`` with the thumbnail and the digest in the trial's own file; as it is where that cannot be read."""
+    with closing(files.RecentFile()) as recent:
+        return _with_tile_in(recent, row)
+
+
+def _with_tile_in(recent: files.RecentFile, row: index.TrialRow) -> index.TrialRow:
     try:
-        with files.open_read_only(row.file) as file:
-            return replace(row, tile=index.read_own_tile(file, row.group), sha256=digest.read_digest(file[row.group]))
+        file = recent.open(row.file)
+        return replace(row, tile=index.read_own_tile(file, row.group), sha256=digest.read_digest(file[row.group]))
     except files.BROKEN:
         return row
 

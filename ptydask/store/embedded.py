@@ -8,7 +8,7 @@ older pack in its folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -253,21 +253,22 @@ class Embedding:
         if names.encode(head.meta.name) in file:
             raise StoreError(f"the file would have two studies that are called {head.meta.name!r}")
         group, trials = index.begin_group(file, head.meta)
-        for row in study.rows:
-            name = names.trial_name(row.record.number)
-            if row.record.number not in study.damaged:
-                try:
-                    with files.open_read_only(row.file) as source:
-                        copy(trials, row, source[row.group])
-                    if not is_stage:
-                        digest.check(trials[name])
-                    continue
-                except files.BROKEN as error:
-                    if is_stage:
-                        raise StoreError(f"{row.file}: {row.group} cannot be read from it: {error}") from error
-                    if name in trials:
-                        del trials[name]
-            index.write_numbers_only(trials, name, row.record, head.meta)
+        with closing(files.RecentFile()) as source:
+            for row in study.rows:
+                name = names.trial_name(row.record.number)
+                if row.record.number not in study.damaged:
+                    try:
+                        copy(trials, row, source.open(row.file)[row.group])
+                        if not is_stage:
+                            digest.check(trials[name])
+                        continue
+                    except files.BROKEN as error:
+                        source.close()
+                        if is_stage:
+                            raise StoreError(f"{row.file}: {row.group} cannot be read from it: {error}") from error
+                        if name in trials:
+                            del trials[name]
+                index.write_numbers_only(trials, name, row.record, head.meta)
         confirmation.write_curves(group, study.curves)
         index.complete_group(group, head.meta, study.rows, {row.record.number for row in study.rows})
         nexus.write_attributes(group, {layout.STORE_ID: head.store_id, layout.PACK_ID: head.pack_id})

@@ -17,6 +17,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,35 @@ def write_whole(
     sync_folder(path.parent)
 
 
+def write_image(path: Path, build: Callable[[h5py.File], None]) -> str:
+    """The same for a file that fits into memory, with room to spare: HDF5 makes it there, and it is written in one go.
+
+    Returns the hex SHA-256 of its bytes.
+    """
+    with _aside(path) as hidden:
+        # A name of its own, as HDF5 tells open files from each other by that; no file of this name is made.
+        with h5py.File(h5py.h5f.create(os.fsencode(hidden), h5py.h5f.ACC_TRUNC, fapl=_memory_access())) as file:
+            build(file)
+            file.flush()
+            image = file.id.get_file_image()
+        with AsideFile(hidden) as out:
+            out.put(memoryview(image), 0)
+            out.sync()
+    sync_folder(path.parent)
+    return hashlib.sha256(image).hexdigest()
+
+
+@cache
+def _memory_access() -> h5py.h5p.PropFAID:
+    """File access in memory alone, growing by 64 kB at a time."""
+    properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    properties.set_fapl_core(1 << 16, False)
+    properties.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    properties.set_meta_block_size(512)
+    properties.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    return properties
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Make ``path`` hold ``text``, atomically. Raises OSError."""
     write_bytes(path, text.encode(), durable=durable)
@@ -250,3 +280,34 @@ def open_read_only(path: Path) -> h5py.File:
     External links and virtual datasets are not to be followed from there: HDF5 would look for them in the same file.
     """
     return h5py.File(ReadFile(path), "r")
+
+
+class RecentFile:
+    """One file open for reading, for as long as trials are read from it one after the other.
+
+    HDF5 keeps up to 100 kB in memory of each trial that it copied from an open file, so that it is opened anew now and
+    then; and where it was replaced, at once.
+    """
+
+    _MOST = 64
+    """Trials."""
+
+    def __init__(self) -> None:
+        self._file: h5py.File | None = None
+        self._stamp: tuple[int, ...] = ()
+        self._left = 0
+
+    def open(self, path: Path) -> h5py.File:
+        """``path`` open for reading, until the next call or :meth:`close`. Raises OSError."""
+        now = stamp(path)
+        if self._file is None or not self._left or not now or now != self._stamp:
+            self.close()
+            self._file, self._stamp, self._left = open_read_only(path), now, self._MOST
+        self._left -= 1
+        return self._file
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

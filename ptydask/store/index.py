@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,21 @@ from ptydask import __version__
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
-from ptydask.store import codec, digest, files, layout, links, names, nexus, refused, root, table, thumbnail, trialgroup
+from ptydask.store import (
+    codec,
+    digest,
+    draft,
+    files,
+    layout,
+    links,
+    names,
+    nexus,
+    refused,
+    root,
+    table,
+    thumbnail,
+    trialgroup,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +185,17 @@ def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
         target = os.path.relpath(row.file, folder)
         trials[names.trial_name(row.record.number)] = h5py.ExternalLink(target, row.group)
 
-    files.write_whole(path, lambda file: _build_study(file, head, rows, linked, place))
+    def build(file: h5py.File) -> None:
+        _build_study(file, head, rows, linked, place)
+
+    if sum(1000 + len(row.json) + len(row.tile or b"") for row in rows) <= _IN_MEMORY:
+        files.write_image(path, build)
+    else:
+        files.write_whole(path, build)
+
+
+_IN_MEMORY = 1 << 22
+"""Bytes of all records and thumbnails, at most, of an index that is made in memory: written in one go."""
 
 
 def copy_trial(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
@@ -202,11 +227,10 @@ def pack(
         # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
         if number not in failed:
             try:
-                # An older pack too is opened for each trial: HDF5 keeps 100 kB in memory of each one copied from it.
-                with files.open_read_only(row.file) as file:
-                    copy(trials, row, file[row.group])
+                copy(trials, row, source.open(row.file)[row.group])
                 return
             except files.BROKEN as error:
+                source.close()
                 if not row.alone:
                     raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
                 failed[number] = f"{row.file.name}: {error}"
@@ -222,7 +246,8 @@ def pack(
         if add is not None:
             add.check(aside)
 
-    files.write_whole(path, lambda file: _build_study(file, head, rows, everything, place, add), check)
+    with closing(files.RecentFile()) as source:
+        files.write_whole(path, lambda file: _build_study(file, head, rows, everything, place, add), check)
     return failed
 
 
@@ -297,13 +322,15 @@ def begin_group(file: h5py.File, meta: StudyMeta) -> tuple[h5py.Group, h5py.Grou
 
 def complete_study(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
     """Write what is about all trials together: table, history, thumbnails, links to those in ``reach``; and seal it."""
-    complete_group(study, meta, rows, reach)
+    linked = complete_group(study, meta, rows, reach)
+    groups = {name: part for name, part in linked.members.items() if isinstance(part, draft.Group)}
+    written = {f"{study.name}/{name}".lstrip("/"): part for name, part in groups.items()}
     # Last of all: the seal covers everything above.
-    digest.seal(study.file["/"], root.unsealed_paths(study.file))
+    digest.seal(study.file["/"], root.unsealed_paths(study.file), written)
 
 
-def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> None:
-    """The same of any study in a file, without the seal."""
+def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow], reach: set[int]) -> draft.Group:
+    """The same of any study in a file, without the seal. Returns the links as they were written."""
     records = [row.record for row in rows]
     best = ranked(records, meta.direction)
     if best:
@@ -317,18 +344,19 @@ def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow],
         by_number = {row.record.number: row for row in rows}
         row = by_number[best[0].number]
         links.write_best(study, row.record, row.file, row.group, meta)
-    links.write_links(study, [record for record in records if record.number in reach], best, meta)
+    return links.write_links(study, [record for record in records if record.number in reach], best, meta)
 
 
 def _trial_digests(trials: h5py.Group, rows: Sequence[TrialRow]) -> list[str]:
     """The digest of each trial as it lies in this file, or elsewhere."""
-    own_groups = {name for name in trials if isinstance(trials.get(name, getlink=True), h5py.HardLink)}
+    kinds = {name: trials.id.links.get_info(name).type for name in trials.id}
     seals = []
     for row in rows:
-        name = names.trial_name(row.record.number)
+        name = names.trial_name(row.record.number).encode()
         # A copy in this file may have been sealed anew (without its arrays, or under another number), so it is asked;
         # of a link the row knows it, and following links would open every trial's file.
-        seals.append(digest.read_digest(trials[name]) if name in own_groups else row.sha256)
+        own = kinds.get(name) == h5py.h5l.TYPE_HARD
+        seals.append(digest.read_digest(h5py.Group(h5py.h5g.open(trials.id, name))) if own else row.sha256)
     return seals
 
 

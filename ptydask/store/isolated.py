@@ -16,8 +16,10 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing
+from queue import SimpleQueue
 from typing import Any
 
 from ptydask.errors import StoreError
@@ -28,6 +30,10 @@ PATIENCE = 120.0
 """Seconds without a sign of life."""
 _OFTEN = 1.0
 """Seconds between two signs of life of a question that takes long."""
+_PROCESSES = 4
+"""Processes that read side by side, at most: each takes as much memory as one that has imported h5py."""
+_WORTH = 100
+"""Questions for each of them, at least, so that its start is worth its time."""
 DEAD: Answer = {
     "problems": [["", "is damaged beyond reading: HDF5 crashes or hangs on it"]],
     "trouble": "HDF5 crashes or hangs on it",
@@ -46,12 +52,17 @@ class ChildReader(AbstractContextManager["ChildReader"]):
     def __init__(self, module: str = "ptydask.store.checks", *, patience: float = PATIENCE) -> None:
         self._module, self._patience = module, patience
         self._child: subprocess.Popen[bytes] | None = None
+        self._ended = False
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """End the process. Another question starts another one."""
+        self._drop_child()
+        self._ended = False
+
+    def _drop_child(self) -> None:
         if self._child is not None:
             self._child.kill()
             self._child.communicate()
@@ -63,15 +74,49 @@ class ChildReader(AbstractContextManager["ChildReader"]):
         try:
             return self._answer(json.dumps(question).encode())
         except TimeoutError:
-            self.close()
+            self._drop_child()
         except (EOFError, BrokenPipeError):
-            self.close()
+            self._drop_child()
             # What was read before may have spoiled the process's memory: in a fresh one it is this question's fault.
-            if used:
+            if used and not self._ended:
                 return self.ask(**question)
         return DEAD
 
+    def ask_each(self, questions: Sequence[Mapping[str, Any]]) -> Generator[Answer]:
+        """The answers, in the order of the questions; to be closed. Of many, several processes read some each."""
+        count = min(_PROCESSES, len(os.sched_getaffinity(0)), len(questions) // _WORTH)
+        if count < 2:
+            yield from (self.ask(**question) for question in questions)
+            return
+        readers = [self, *(ChildReader(self._module, patience=self._patience) for _ in range(count - 1))]
+        free: SimpleQueue[ChildReader] = SimpleQueue()
+        for reader in readers:
+            free.put(reader)
+
+        def ask(question: Mapping[str, Any]) -> Answer:
+            reader = free.get()
+            try:
+                return reader.ask(**question)
+            finally:
+                free.put(reader)
+
+        with ExitStack() as stack:
+            for reader in readers:
+                stack.callback(reader.close)
+            pool = stack.enter_context(ThreadPoolExecutor(count))
+            for reader in readers:
+                stack.callback(reader._end)  # before the threads are waited for: whoever asks is not kept by a question
+            yield from pool.map(ask, questions)
+
+    def _end(self) -> None:
+        """End the process until :meth:`close`: a question that another thread has asked, or will ask, has no answer."""
+        self._ended = True
+        if self._child is not None:
+            self._child.kill()
+
     def _answer(self, question: bytes) -> Answer:
+        if self._ended:
+            raise EOFError
         if self._child is None:
             self._child = _start_child(self._module)
         assert self._child.stdin is not None
@@ -109,12 +154,13 @@ def find_deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
     """
     dead: dict[int, str] = {}
     with ChildReader() as child:
-        for row in rows:
-            if child.ask(what="facts", path=str(row.file), group=row.group) is not DEAD:
-                continue
-            if not row.alone:
-                raise StoreError(f"{row.file}: trial {row.record.number} cannot be read from it: {DEAD['trouble']}")
-            dead[row.record.number] = f"{row.file.name}: {DEAD['trouble']}"
+        questions = [{"what": "facts", "path": str(row.file), "group": row.group} for row in rows]
+        with closing(child.ask_each(questions)) as answers:
+            silent = [row for row, answer in zip(rows, answers, strict=True) if answer is DEAD]
+    for row in silent:
+        if not row.alone:
+            raise StoreError(f"{row.file}: trial {row.record.number} cannot be read from it: {DEAD['trouble']}")
+        dead[row.record.number] = f"{row.file.name}: {DEAD['trouble']}"
     return dead
 
 
@@ -124,7 +170,8 @@ def find_altered(rows: Sequence[index.TrialRow]) -> dict[int, str]:
     Whoever opens a file with ``r+`` changes bytes of its header, and none of its content.
     """
     with ChildReader() as child:
-        answers = {row.record.number: child.ask(what="trial", path=str(row.file), group=row.group) for row in rows}
+        questions = [{"what": "trial", "path": str(row.file), "group": row.group} for row in rows]
+        answers = dict(zip([row.record.number for row in rows], child.ask_each(questions), strict=True))
     seals = {row.record.number: row.sha256 for row in rows}
     return {
         number: "its bytes changed since its worker wrote it"

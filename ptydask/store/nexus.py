@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.model import Quantity
-from ptydask.store import codec
+from ptydask.store import codec, stored
 
 _CHUNK = 512
 COMPACT = 4096
@@ -98,18 +98,24 @@ def _storable_value(value: Any) -> bool | int | float | str:
 
 def attribute_equals(owner: h5py.HLObject, name: str, value: Any) -> bool:
     """Whether :func:`write_attribute` or :func:`write_fact` has written ``value`` there."""
-    if name not in owner.attrs:
+    if not h5py.h5a.exists(owner.id, name.encode()):
         return False
-    stored, value = codec.scalar(owner.attrs[name]), _storable_value(value)
+    kept, value = stored.read_attribute(owner.id, name), _storable_value(value)
     if isinstance(value, str):
-        return read_attribute(owner, name) == _cut_text(value, _LONGEST)
-    return type(stored) is type(value) and (stored == value or (stored != stored and value != value))
+        return _as_text(kept) == _cut_text(value, _LONGEST)
+    return type(kept) is type(value) and (kept == value or (kept != kept and value != value))
 
 
 def read_attribute(owner: h5py.HLObject, name: str) -> str:
     """The text of an attribute, "" where there is none."""
-    value = owner.attrs.get(name, "")
-    return value.decode() if isinstance(value, bytes) else str(value)
+    try:
+        return _as_text(stored.read_attribute(owner.id, name))
+    except KeyError:
+        return ""
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def write_array(parent: h5py.Group, name: str, quantity: Quantity) -> h5py.Dataset:
@@ -198,17 +204,23 @@ def write_facts(owner: h5py.HLObject, values: Mapping[str, Any]) -> None:
 
 def copy_attributes(source: h5py.HLObject, target: h5py.HLObject, names: Iterable[str] | None = None) -> None:
     """The attributes ``names``, as far as they are there, else all, in the type that they have in the file."""
-    for name in source.attrs if names is None else names:
-        if names is not None and name not in source.attrs:
-            continue
-        old = h5py.h5a.open(source.id, name.encode())  # thousands of trials at a time: h5py's own ways are slow
-        new = h5py.h5a.create(target.id, name.encode(), old.get_type(), old.get_space())
-        if old.get_space().get_simple_extent_type() != h5py.h5s.NULL:
-            value = np.empty(old.shape, old.dtype)
-            old.read(value)
-            new.write(value)
+    there = stored.attribute_names(source.id)
+    for name in there if names is None else [name for name in map(str.encode, names) if name in there]:
+        old = h5py.h5a.open(source.id, name)  # thousands of trials at a time: h5py's own ways are slow
+        space = old.get_space()
+        new = h5py.h5a.create(target.id, name, old.get_type(), space)
+        if space.get_simple_extent_type() != h5py.h5s.NULL:
+            kind = stored.type_of(old)
+            new.write(stored.read_value(old, kind, space.shape), mtype=kind.in_memory)
 
 
 def read_text(parent: h5py.Group, name: str) -> str:
     """A text, "" where there is none."""
-    return str(parent[name].asstr()[()]) if name in parent else ""
+    if name not in parent:
+        return ""
+    data = h5py.h5d.open(parent.id, name.encode())
+    kind = stored.type_of(data)
+    if kind.dtype.kind == "S" and stored.shape_of(data) == ():
+        text: bytes = stored.read_dataset(data, kind, ()).item()
+        return text.decode()
+    return str(parent[name].asstr()[()])  # of varying length, as others write it; h5py says what is wrong with the rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import h5py
 from ptydask import __version__
 from ptydask.errors import StoreError, one_line
 from ptydask.model import Direction, KeepOptions, TrialOutput, TrialRecord
-from ptydask.store import codec, digest, files, layout, names, nexus, trialgroup
+from ptydask.store import codec, digest, draft, files, layout, names, nexus, trialgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +52,34 @@ def write(
     for kept in _shrinking_outputs(output):
         lost = _describe_loss(record, output, kept, keep, failure) if failure is not None else ""
 
-        def build(file: h5py.File, kept: TrialOutput | None = kept, lost: str = lost) -> None:
-            nonlocal text, seal, tile
-            text = codec.record_to_json(record)
-            nexus.write_attributes(file, _ROOT)
-            group = trialgroup.write(
-                file, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost, text=text
-            )
-            digest.seal(file, {layout.TRIAL})
-            seal, tile = digest.read_digest(group), trialgroup.read_tile(group)
+        content = draft.Group()
+
+        def build(file: h5py.File, content: draft.Group = content) -> None:
+            nonlocal seal, tile
+            seal = digest.save_sealed(file, content, layout.TRIAL, itself=True)
+            tile = trialgroup.read_tile(file[layout.TRIAL])
 
         try:
-            files.write_whole(path, build)
+            text = codec.record_to_json(record)
+            nexus.write_attributes(content, _ROOT)
+            trialgroup.compose(
+                content, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost, text=text
+            )
+            if content.nbytes <= _IN_MEMORY:
+                sha256 = files.write_image(path, build)
+            else:
+                files.write_whole(path, build)
+                sha256 = files.sha256(path)
         except Exception as error:  # whatever it was, the trial's numbers are worth keeping
             failure = error
         else:
-            return Shard(path, files.sha256(path), seal, tile, text, lost)
+            return Shard(path, sha256, seal, tile, text, lost)
     assert failure is not None
     raise StoreError(f"{path}: trial {record.number} cannot be written: {_error_reason(failure)}") from failure
 
 
+_IN_MEMORY = 1 << 23
+"""Bytes of arrays, at most, whose file is made in memory: larger ones are not to be there twice."""
 _ROOT = {
     "NX_class": "NXroot",
     "default": layout.TRIAL,
@@ -131,9 +140,14 @@ def _lost_parts(output: TrialOutput, kept: TrialOutput | None) -> list[str]:
 
 def read_record(path: Path) -> TrialRecord:
     """The row of the trial whose file this is. Raises StoreError where the file is damaged or another's."""
+    with closing(files.RecentFile()) as recent:
+        return read_record_in(recent, path)
+
+
+def read_record_in(recent: files.RecentFile, path: Path) -> TrialRecord:
+    """The same; the file stays open."""
     try:
-        with files.open_read_only(path) as file:
-            record = trialgroup.read_record(file[layout.TRIAL])
+        record = trialgroup.read_record(recent.open(path)[layout.TRIAL])
     except files.BROKEN as error:
         raise StoreError(f"{path}: not a readable trial file: {_error_reason(error)}") from error
     if names.shard_number(path) not in (None, record.number):

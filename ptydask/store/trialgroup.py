@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from ptydask.model import Direction, Image, KeepOptions, Quantity, TrialOutput, TrialRecord
-from ptydask.store import artifacts, codec, digest, layout, names, nexus, thumbnail
+from ptydask.store import artifacts, codec, digest, draft, layout, names, nexus, stored, thumbnail
 from ptydask.trial import slopes
 
 _ASIDE = {"params", "metrics", "gradient", "traceback", "iterations", "last_step"}
@@ -35,12 +35,27 @@ def write(
     direction: Direction,
     metric: str,
     lost: str = "",
-    text: str = "",
 ) -> h5py.Group:
-    """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why.
+    """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why."""
+    content = draft.Group()
+    compose(content, name, record, output, keep, direction=direction, metric=metric, lost=lost)
+    digest.save_sealed(parent, content, name)
+    return parent[name]
 
-    ``text`` is the record as JSON, where it is at hand.
-    """
+
+def compose(
+    parent: draft.Group,
+    name: str,
+    record: TrialRecord,
+    output: TrialOutput | None,
+    keep: KeepOptions,
+    *,
+    direction: Direction,
+    metric: str,
+    lost: str = "",
+    text: str = "",
+) -> draft.Group:
+    """The same in memory, not sealed. ``text`` is the record as JSON, where it is at hand."""
     group = nexus.create_group(parent, name, "NXprocess")
     _write_record_attributes(group, record, direction, metric)
     if lost:
@@ -56,7 +71,6 @@ def write(
         nexus.write_text(group, layout.TRACEBACK, record.traceback)
     if output is not None:
         _write_output(group, output, keep, metric)
-    digest.seal(group)
     return group
 
 
@@ -217,9 +231,7 @@ def read_curve(group: h5py.Group) -> dict[str, Any]:
 
 
 def _read_column(data: h5py.h5d.DatasetID) -> Any:
-    column = np.empty(data.shape, data.dtype)
-    data.read(h5py.h5s.ALL, h5py.h5s.ALL, column)
-    return column
+    return stored.read_dataset(data, stored.type_of(data), stored.shape_of(data) or ())
 
 
 def read_image(group: h5py.Group) -> Image | None:
@@ -241,9 +253,11 @@ def read_image(group: h5py.Group) -> Image | None:
 def array_paths(group: h5py.Group) -> dict[str, str]:
     """Array name -> path of its dataset below the group."""
     paths = {}
-    for name in group:
-        is_link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
-        if name in _NO_ARRAYS or is_link or not isinstance(group[name], h5py.Dataset):
+    for encoded in group.id:
+        name = encoded.decode(errors="surrogateescape")
+        if name in _NO_ARRAYS or group.id.links.get_info(encoded).type != h5py.h5l.TYPE_HARD:
+            continue
+        if not isinstance(h5py.h5o.open(group.id, encoded), h5py.h5d.DatasetID):
             continue
         plain = name.removeprefix("array_")
         paths[names.decode(plain if plain in _RESERVED else name)] = name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -251,12 +252,16 @@ class _Verification:
     def check_trials(self, places: Sequence[_TrialPlace]) -> None:
         """Check trials, one by one, wherever they lie."""
         self.progress(0, len(places))
-        for place in places:
-            answer = self.ask("compared", place.file, group=place.group, number=place.number, **place.row)
-            self.files.add(place.file)
-            self.add_problems(place.file, place.number, answer, within=place.within)
-            self.read += 1
-            self.progress(self.read, len(places))
+        questions = [
+            {"what": "compared", "path": str(place.file), "group": place.group, "number": place.number, **place.row}
+            for place in places
+        ]
+        with closing(self.child.ask_each(questions)) as answers:
+            for place, answer in zip(places, answers, strict=True):
+                self.files.add(place.file)
+                self.add_problems(place.file, place.number, answer, within=place.within)
+                self.read += 1
+                self.progress(self.read, len(places))
 
 
 def _folder_store_id(work: _Verification, folder: Path, head: _FileHead) -> str:
