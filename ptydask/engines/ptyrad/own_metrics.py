@@ -17,7 +17,6 @@ from ptydask.engines import TrialFailure, function_target, hash_file
 from ptydask.engines.callable import printed
 from ptydask.engines.callable.session import as_float
 from ptydask.engines.function_target import FunctionTarget
-from ptydask.engines.ptyrad import reconstruction
 from ptydask.errors import ConfigError, one_line
 from ptydask.model import StudyPlan, TrialInput, TrialOutput, TrialRecord, TrialState
 from ptydask.reconstructed_trial import ReconstructedTrial, assemble
@@ -140,12 +139,14 @@ class OwnMetrics:
         """
         if not self._metrics:
             return output
+        from ptydask.engines.ptyrad.reconstruction import seeded  # PyTorch, which the check of a plan need not wait for
+
         arrays = {name: quantity.data for name, quantity in output.arrays.items()}
         reconstructed = assemble(
             trial.number, dict(trial.params), arrays, output.image, dict(output.metrics), dict(output.attributes)
         )
         metrics, failure, begin = dict(output.metrics), None, time.perf_counter()
-        with printed.capture_output() as log, reconstruction.seeded(trial.seed), _working_directory(self._directory):
+        with printed.capture_output() as log, seeded(trial.seed), _working_directory(self._directory):
             for metric in self._metrics:
                 try:
                     metrics[metric.name] = metric.value(reconstructed)
