@@ -41,6 +41,8 @@ class ClusterRequest:
     """Where keys and job logs may lie: the folder of the trials, on a disk that the jobs see."""
     label: str = "ptydask"
     """In the names of jobs: the study's name, and what tells its results file from others."""
+    imports: tuple[str, ...] = ()
+    """Modules that take long to import and that each worker needs."""
 
 
 DIED_LOADING = "it died while it loaded programs and data; is there enough memory?"

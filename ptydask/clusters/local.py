@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ptydask.clusters import ClusterRequest, Place
-from ptydask.clusters.settings import THREADS
+from ptydask.clusters.settings import THREADS, import_dask
+from ptydask.clusters.worker_processes import starting_workers
 
 if TYPE_CHECKING:
     from ptydask.clusters.local_workers import LocalWorkers
@@ -64,8 +65,13 @@ class ThisMachine(Place):
     def _environments(self, request: ClusterRequest) -> list[dict[str, str]]:
         return worker_environments(request.workers, visible_gpus(), len(os.sched_getaffinity(0)))
 
-    def open(self, request: ClusterRequest) -> AbstractContextManager[LocalWorkers]:
+    @contextmanager
+    def open(self, request: ClusterRequest) -> Iterator[LocalWorkers]:
         """Start the scheduler, and as many workers as there always are. Raises ClusterError where it does not start."""
-        from ptydask.clusters.local_workers import open_workers
+        environments = self._environments(request)
+        with starting_workers(environments, request.imports) as start:
+            import_dask()
+            from ptydask.clusters.local_workers import open_workers
 
-        return open_workers(self._environments(request), request)
+            with open_workers(environments, request, start) as workers:
+                yield workers

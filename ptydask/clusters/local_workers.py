@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,12 +13,13 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
+import distributed.utils
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
 from ptydask.clusters import DIED_LOADING, ClusterRequest, ClusterStatus, WorkerDemand, scaling
-from ptydask.clusters.process_state import SharedState
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
+from ptydask.clusters.settings import SETTINGS, silence_dask
+from ptydask.clusters.worker_processes import WorkerStart
 from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
@@ -30,8 +30,8 @@ _START = 120
 class _PinnedCluster(LocalCluster):
     """A LocalCluster whose workers each have an environment of their own."""
 
-    def __init__(self, environments: list[dict[str, str]], **options: Any) -> None:
-        self._environments = environments
+    def __init__(self, environments: list[dict[str, str]], start: WorkerStart, **options: Any) -> None:
+        self._environments, self.start_of_workers = environments, start
         self._shares: dict[int, int] = {}
         super().__init__(n_workers=0, **options)
 
@@ -106,27 +106,29 @@ class LocalWorkers:
             self._cluster.sync(self._cluster._correct_state)
 
 
-def _kill_workers(cluster: LocalCluster) -> None:
+def _kill_workers(cluster: _PinnedCluster) -> None:
     for nanny in cluster.workers.values():
-        nanny.auto_restart = False
+        nanny.close_gracefully("the workers are stopped")  # it would start another in place of the killed one
         if nanny.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(nanny.pid, signal.SIGKILL)
+    cluster.start_of_workers.end_server()  # those yet to come wait for it
 
 
 @contextmanager
-def open_workers(environments: list[dict[str, str]], request: ClusterRequest) -> Iterator[LocalWorkers]:
+def open_workers(
+    environments: list[dict[str, str]], request: ClusterRequest, start: WorkerStart
+) -> Iterator[LocalWorkers]:
     """A scheduler and ``request.least`` workers, one for each environment in turn, while they are needed.
 
     Raises ClusterError where the scheduler does not start.
     """
-    spawn_env = {name: environments[0][name] for name in THREADS}
-    spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     silence_dask()
-    settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}
-    with dask.config.set(settings), _PROCESS.restored(), ExitStack() as stack:
+    if start.server is not None:
+        distributed.utils._forkserver_preload_set = True  # Dask would import Pandas here, to have it there, too
+    with dask.config.set({**SETTINGS, **start.settings}), ExitStack() as stack:
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
-            cluster = _start_cluster(environments)
+            cluster = _start_cluster(environments, start)
             stack.callback(close_undisturbed, cluster)
             client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
             stack.callback(close_undisturbed, client)
@@ -135,35 +137,7 @@ def open_workers(environments: list[dict[str, str]], request: ClusterRequest) ->
         yield LocalWorkers(cluster, client, scaling.WorkerLimits(request.least, request.workers))
 
 
-def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
-    """The variables that Dask sets here for its workers, and leaves; and the main module, which is hidden from them.
-
-    multiprocessing has a new process import it, and Dask starts workers again that died: a script that calls
-    ``ptydask.run`` without ``if __name__ == "__main__"`` would run itself in each of them.
-    """
-    main = sys.modules["__main__"]
-    spec, main.__spec__ = main.__spec__, None
-    variables = (*THREADS, *ALLOCATOR, "PYTHONHASHSEED", "__DASK_PARENT_PID")
-    return {name: os.environ.get(name) for name in variables}, spec, vars(main).pop("__file__", None)
-
-
-def _restore_process(saved: tuple[dict[str, str | None], Any, str | None]) -> None:
-    variables, spec, file = saved
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    main = sys.modules["__main__"]
-    main.__spec__ = spec
-    if file is not None:
-        main.__file__ = file
-
-
-_PROCESS = SharedState(_save_process, _restore_process)
-
-
-def _start_cluster(environments: list[dict[str, str]]) -> _PinnedCluster:
+def _start_cluster(environments: list[dict[str, str]], start: WorkerStart) -> _PinnedCluster:
     # The cluster's thread, and the workers that it starts, inherit from here that they never hear Ctrl-C.
     # (multiprocessing's resource tracker unblocks it in the thread that starts it, so it has to be there before.)
     resource_tracker.ensure_running()
@@ -171,6 +145,7 @@ def _start_cluster(environments: list[dict[str, str]]) -> _PinnedCluster:
         with for_this_process_only():
             return _PinnedCluster(
                 environments,
+                start,
                 threads_per_worker=1,
                 processes=True,
                 security=True,

@@ -108,12 +108,15 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: Watcher, o
         missing = prepared.options.total - len(store.records)
     if missing <= 0 or prepared.early_end:
         return RunOutcome(None, True, prepared.early_end, behind)
-    import_dask()
-    from ptydask.driver import crew, loop
+    if urls.parse(plan.storage, store.path).mirror:
+        import_dask()
+        from ptydask.driver import loop
 
-    loop.check_mirror(plan, store, watcher.tell_waiting)
+        loop.check_mirror(plan, store, watcher.tell_waiting)
     label = f"{plan.name}-{store.id[:8]}"
     with open_cluster(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
+        from ptydask.driver import crew, loop
+
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
         facts = pool.wait_for_first(missing + prepared.options.upcoming, watcher.wait_for_workers)
         watcher.note_ready()

@@ -215,7 +215,7 @@ def prepare_plan(
     chosen already.
     """
     site = site or choose_site(request)
-    cluster_request = site.cluster_request
+    cluster_request = replace(site.cluster_request, imports=getattr(engines.get(plan.engine), "imports", ()))
     meta = provenance.study_meta(plan, command=request.command)
     records: Sequence[TrialRecord] = ()
     packed, behind, notices = False, False, list(plan.notices)

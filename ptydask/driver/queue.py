@@ -35,7 +35,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptydask.clusters import ClusterRequest
-from ptydask.clusters.settings import import_dask
 from ptydask.driver.conduct import Prepared, carry_out, run_of
 from ptydask.driver.contract import GOES_ON, RunOutcome, View
 from ptydask.driver.lending import LendingPlace, LentWorkers
@@ -196,7 +195,6 @@ def execute_queue(
     waiting = [study for study in studies if not study.prepared.finished]
     stopped: KeyboardInterrupt | Terminated | None = None
     if waiting:
-        import_dask()
         try:
             with stop.deferred(), ExitStack() as stack:
                 request = _queue_request(studies)

@@ -150,7 +150,7 @@ def _open_for(setup: RunSetup) -> OpenSession:
             if former is not None:
                 former.close(setup.plan)
                 del former
-            _return_freed_memory()
+                _return_freed_memory()
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             slot = slot_of_this_process()
             try:

@@ -63,6 +63,7 @@ class JobQueue:
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[Fleet]:
         """Start the scheduler in this process, and jobs as they are needed. Raises ClusterError."""
+        import_dask()
         from ptydask.clusters.jobqueue import launch
         from ptydask.clusters.jobqueue.fleet import Fleet
 

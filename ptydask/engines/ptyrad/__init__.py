@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from ptydask.engines import Session
@@ -30,6 +32,7 @@ class PtyradEngine:
 
     halves = True
     starts_from = True
+    imports = ("ptydask.engines.ptyrad.imported",)
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the params file with PtyRAD's own schema and the data files' headers; fill in defaults."""
@@ -55,6 +58,8 @@ class PtyradEngine:
 
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Load the measurements onto the slot's device."""
+        with suppress(ImportError):  # the session meets what is wrong with PtyRAD once more, and says so
+            import_module(self.imports[0])
         from ptydask.engines.ptyrad.session import PtyradSession
 
         return PtyradSession(plan, slot)

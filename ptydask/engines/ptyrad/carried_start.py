@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from ptydask.lineage import TrialStart
 from ptydask.model import Scalar
@@ -228,6 +227,8 @@ def _carry_image(stack: Array, scan_map: ScanMap, canvas: tuple[int, ...]) -> Ar
     """
     if scan_map.is_shift:
         return _move_image(stack, scan_map.new_centre - scan_map.old_centre, canvas)
+    from scipy import ndimage  # type: ignore[import-untyped]  # other trials need not wait for it
+
     backward = np.linalg.inv(scan_map.matrix).T  # for columns, as SciPy has points
     # Where new pixels are the larger ones, each stands for the mean of several old ones.
     coarsening = abs(np.linalg.det(backward))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptydask.engines.ptyrad import release
+from ptydask.engines.ptyrad import put_off, release
 
 _KEPT = 4
 """Groupings that are remembered; one is (N,) integers."""
@@ -52,7 +52,8 @@ class Grouping:
         key.update(np.ascontiguousarray(positions).tobytes())
         digest = key.digest()
         if digest not in self._groupings:
-            groups = release.solver().make_batches(indices, positions, size, mode=mode, seed=seed)
+            with put_off.without_clustering(mode):
+                groups = release.solver().make_batches(indices, positions, size, mode=mode, seed=seed)
             self._groupings[digest] = ([group.copy() for group in groups], np.random.get_state())
             if len(self._groupings) > _KEPT:
                 self._groupings.popitem(last=False)

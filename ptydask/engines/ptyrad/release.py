@@ -11,15 +11,13 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ptydask.engines.ptyrad import torchvision_schema
+from ptydask.engines.ptyrad import put_off, torchvision_schema
 from ptydask.errors import require
 
 if TYPE_CHECKING:
     from ptydask.engines.ptyrad.reconstruction import Reconstruction
 
-_USED_LATER = ("ptyrad.params", "sklearn.cluster", "torch._dynamo")
+_USED_LATER = ("ptyrad.params", "torch._dynamo")
 """Imported by a trial's first iteration otherwise, within the time that is measured."""
 
 
@@ -78,12 +76,13 @@ def installed() -> PtyradRelease:
     require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
     with warnings.catch_warnings(action="ignore"):  # on import PtyRAD uses what its dependencies deprecate
         torchvision_schema.make_importable()
-        import_module("matplotlib").use("Agg")  # PtyRAD imports pyplot wherever it is used
+        import_module("matplotlib").use("Agg")  # before PtyRAD imports pyplot
+        put_off.put_off_pyplot()
+        put_off.put_off_compiler()
         for module in (solver, core, initializer):
             module()
         for name in _USED_LATER:
             import_module(name)
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # a long import, once
     parameters = inspect.signature(solver().recon_step).parameters
     return PtyradRelease(version=import_module("ptyrad").__version__, schedules="scheduler" in parameters)
 

@@ -1,0 +1,113 @@
+"""What this process needs to start workers: its environment, and one process that they are forks of.
+
+That process, multiprocessing's fork server, imports what each of them needs, once, while the driver imports Dask, which
+this module does not.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
+from typing import Any
+
+from ptydask.clusters.process_state import SharedState
+from ptydask.clusters.settings import ALLOCATOR, THREADS
+from ptydask.stop_signals import for_this_process_only, held_back
+
+_METHOD = "distributed.worker.multiprocessing-method"
+_HASH_SEED = ("PYTHONHASHSEED", "6640")
+"""Dask's, for workers to agree on hashes: a fork has that of its server."""
+_SERVER: Any = vars(forkserver)["_forkserver"]  # a process has one
+
+_started = set[int]()
+"""The process id of the one that was started here."""
+
+
+@dataclass(slots=True)
+class WorkerStart:
+    """How Dask is to start workers."""
+
+    settings: Mapping[str, object]
+    """Dask's."""
+    server: int | None = None
+    """The process that they are forks of; None where each is a Python of its own."""
+
+    def end_server(self) -> None:
+        """End that process, whatever it does. Its forks go on, but nobody hears of their ends any more."""
+        if self.server is None:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(self.server, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            _SERVER._stop()
+        forkserver.set_forkserver_preload(["__main__"])  # as it was
+        _started.discard(self.server)
+        self.server = None
+
+
+@contextmanager
+def starting_workers(environments: Sequence[Mapping[str, str]], imports: Sequence[str]) -> Iterator[WorkerStart]:
+    """This process as one that can start workers with these environments, which need the modules ``imports``."""
+    environment = {name: environments[0][name] for name in THREADS}
+    environment |= {name: os.environ.get(name, value) for name, value in (*ALLOCATOR.items(), _HASH_SEED)}
+    if any(environment["CUDA_VISIBLE_DEVICES"] for environment in environments):
+        imports = ()  # CUDA cannot be used in a fork of a process that has asked for it
+    with _PROCESS.restored():
+        with held_back():  # what it held back is raised at its end
+            os.environ.update(environment)
+            start = _start_server(("ptydask.worker", *imports))
+        start.settings = {**start.settings, "distributed.nanny.pre-spawn-environ": environment}
+        try:
+            yield start
+        finally:
+            start.end_server()
+
+
+def _start_server(imports: Sequence[str]) -> WorkerStart:
+    """There is none in a program that has a fork server of its own, or another run's; nor where its socket can have no
+    place."""
+    if _SERVER._forkserver_pid is not None:
+        return WorkerStart({_METHOD: "spawn"} if _SERVER._forkserver_pid in _started else {})
+    forkserver.set_forkserver_preload(list(imports))
+    # The resource tracker unblocks Ctrl-C in the thread that starts it, so it has to be there before.
+    resource_tracker.ensure_running()
+    try:
+        with for_this_process_only():
+            forkserver.ensure_running()
+    except OSError:
+        return WorkerStart({})
+    _started.add(_SERVER._forkserver_pid)
+    return WorkerStart({_METHOD: "forkserver"}, _SERVER._forkserver_pid)
+
+
+def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
+    """The variables that are set here for workers, and left; and the main module, which is hidden from them.
+
+    multiprocessing has a new process import it, and Dask starts workers again that died: a script that calls
+    ``ptydask.run`` without ``if __name__ == "__main__"`` would run itself in each of them.
+    """
+    main = sys.modules["__main__"]
+    spec, main.__spec__ = main.__spec__, None
+    variables = (*THREADS, *ALLOCATOR, _HASH_SEED[0], "__DASK_PARENT_PID")
+    return {name: os.environ.get(name) for name in variables}, spec, vars(main).pop("__file__", None)
+
+
+def _restore_process(saved: tuple[dict[str, str | None], Any, str | None]) -> None:
+    variables, spec, file = saved
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    main = sys.modules["__main__"]
+    main.__spec__ = spec
+    if file is not None:
+        main.__file__ = file
+
+
+_PROCESS = SharedState(_save_process, _restore_process)
