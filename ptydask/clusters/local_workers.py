@@ -19,7 +19,7 @@ from distributed.core import Status
 
 from ptydask.clusters import DIED_LOADING, ClusterRequest, ClusterStatus, WorkerDemand, scaling
 from ptydask.clusters.process_state import SharedState
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
+from ptydask.clusters.settings import SETTINGS, THREADS, UNLESS_SET, silence_dask
 from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
@@ -121,7 +121,7 @@ def open_workers(environments: list[dict[str, str]], request: ClusterRequest) ->
     Raises ClusterError where the scheduler does not start.
     """
     spawn_env = {name: environments[0][name] for name in THREADS}
-    spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
+    spawn_env |= {name: os.environ.get(name, value) for name, value in UNLESS_SET.items()}
     silence_dask()
     settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}
     with dask.config.set(settings), _PROCESS.restored(), ExitStack() as stack:
@@ -143,7 +143,7 @@ def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
     """
     main = sys.modules["__main__"]
     spec, main.__spec__ = main.__spec__, None
-    variables = (*THREADS, *ALLOCATOR, "PYTHONHASHSEED", "__DASK_PARENT_PID")
+    variables = (*THREADS, *UNLESS_SET, "PYTHONHASHSEED", "__DASK_PARENT_PID")
     return {name: os.environ.get(name) for name in variables}, spec, vars(main).pop("__file__", None)
 
 
