@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from test_sweep_driver import plan_with
 
-from ptydask.clusters import StudyDemand, machine
+from ptydask.clusters import StudyDemand, local, machine
 from ptydask.clusters.local import describe_workers, share_out_cores, worker_environments
 from ptydask.clusters.settings import threads_asked_for
-from ptydask.model import WorkerMemory
+from ptydask.config import Overrides
+from ptydask.driver.prepare import RunRequest, prepare_plan
+from ptydask.engines.ptyrad.footprint import estimate_worker_memory
+from ptydask.model import Budget, WorkerMemory
 
 GB = 10**9
 SMALL = WorkerMemory(own=0.5 * GB, shared=0.01 * GB)
@@ -175,3 +181,72 @@ def test_description_says_what_workers_have() -> None:
     assert asked == "2 workers on this machine, 1 thread each (OMP_NUM_THREADS)"
     with_gpus = describe_workers(worker_environments(2, ["0"], 8, threads=1), 8)
     assert with_gpus == "2 workers on this machine, GPU 0, 1 thread each (OMP_NUM_THREADS)"
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a GPU, and with memory."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(local, "visible_gpus", lambda: ())
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
+    monkeypatch.setattr(machine, "free_memory", lambda: 100.0 * GB)
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("asked", "memory", "workers", "trials"),
+    [
+        ({}, SMALL, 8, 40),
+        ({}, None, 1, 40),
+        ({"workers": 2}, SMALL, 2, 80),
+        ({"workers": 1}, SMALL, 1, 40),
+        ({"adapt": (0, 3)}, SMALL, 3, 120),
+    ],
+)
+def test_workers_that_nobody_asked_for_share_the_trials(
+    asked: dict[str, Any], memory: WorkerMemory | None, workers: int, trials: int
+) -> None:
+    """``n_trials`` counts for each worker that somebody asked for: a machine with more cores runs no more trials."""
+    plan = replace(plan_with(Budget(40)), worker_memory=memory)
+    prepared = prepare_plan(plan, RunRequest(Path("sweep.yaml"), Overrides(), cluster="local", **asked))
+    assert (prepared.cluster_request.workers, prepared.options.total) == (workers, trials)
+    assert ("one for each core" in prepared.why_there) == (workers == 8)
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_threads_that_were_asked_for_leave_fewer_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as go round; the number is each worker's own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    plan = replace(plan_with(Budget(40, total=True)), worker_memory=SMALL)
+    prepared = prepare_plan(plan, RunRequest(Path("sweep.yaml"), Overrides(), cluster="local"))
+    assert prepared.place.describe(prepared.cluster_request) == "2 workers on this machine, 4 cores each"
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_a_gpu_has_one_worker_with_trials_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before: its cores do not count."""
+    monkeypatch.setattr(local, "visible_gpus", lambda: ("0", "1"))
+    plan = replace(plan_with(Budget(40)), worker_memory=SMALL)
+    prepared = prepare_plan(plan, RunRequest(Path("sweep.yaml"), Overrides(), cluster="local"))
+    assert (prepared.cluster_request.workers, prepared.options.total) == (2, 80)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "scan", "init", "measured"),
+    [(48, 24, {}, 0.46e9), (128, 64, {}, 1.89e9)],
+)
+def test_the_memory_of_a_worker_is_that_of_real_ones(
+    pixels: int, scan: int, init: dict[str, Any], measured: float
+) -> None:
+    """Never less than what a worker that was alone took, and not several times as much."""
+    size = {"meas_Npix": pixels, "meas_calibration": {"mode": "dx", "value": 20.16 / pixels}, "pos_scan_step_size": 0.9}
+    config = {"init_params": {**size, **init}, "recon_params": {"BATCH_SIZE": {"size": 32}}}
+    needed = estimate_worker_memory(config, (scan, scan))
+    assert measured < needed.own + needed.shared < 1.5 * measured
+
+
+def test_a_file_that_tells_little_has_an_estimate() -> None:
+    """An object of unknown size or slices is no reason for one slow worker."""
+    init = {"meas_Npix": 64, "meas_calibration": {"mode": "fitRBF"}, "obj_Nlayer": 3, "obj_z_pad": {"pad_layers": [1]}}
+    config = {"init_params": init, "recon_params": {"BATCH_SIZE": {"size": 32}}}
+    assert 0.5e9 < estimate_worker_memory(config, (16, 16)).own < 2e9
