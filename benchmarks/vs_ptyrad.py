@@ -45,6 +45,8 @@ class Outcome:
     trials: int
     whole: float
     """Seconds from the start of the first process to the end of the last."""
+    start: float
+    """Seconds from the start of the first process to the start of the first trial."""
     span: float
     """Seconds from the start of the first trial to the end of the last."""
     recon: float
@@ -63,7 +65,8 @@ class Outcome:
             "trials an hour, trials only": 3600 * self.trials / self.span,
             "in recon_step, whole": self.recon / (self.workers * self.whole),
             "in recon_step, trials only": self.recon / (self.workers * self.span),
-            "start-up and end, s": self.whole - self.span,
+            "start to first trial, s": self.start,
+            "last trial to end, s": self.whole - self.span - self.start,
             "recon_step a trial, s": self.recon / self.trials,
             "CPU a trial, s": self.cpu / self.trials,
             "files left": self.files,
@@ -130,7 +133,7 @@ def run_ptyrad(params: dict[str, Any], points: list[list[Point]], folder: Path, 
     name = params["hypertune_params"]["study_name"]
     optuna.create_study(storage=storage, study_name=name, direction="minimize")
     own = [folder / "stdout.txt"]
-    begin, cpu = time.perf_counter(), cpu_seconds()
+    begun, begin, cpu = time.time(), time.perf_counter(), cpu_seconds()
     processes, times = [], []
     with own[0].open("w") as out:
         for number, mine in enumerate(points):
@@ -147,11 +150,14 @@ def run_ptyrad(params: dict[str, Any], points: list[list[Point]], folder: Path, 
         raise RuntimeError(f"PtyRAD's hypertune failed: {own[0].read_text()[-2000:]}")
     done = optuna.load_study(study_name=name, storage=storage).trials
     same_trials([trial.params for trial in done], points)
-    span = max(t.datetime_complete for t in done) - min(t.datetime_start for t in done)
+    first = min(t.datetime_start for t in done)
+    span = max(t.datetime_complete for t in done) - first
     recon = sum(json.loads(t.read_text())["recon_seconds"] for t in times)
     for path in own:
         path.unlink()
-    return Outcome(len(done), whole, span.total_seconds(), recon, len(points), *left_in(folder), cpu)
+    return Outcome(
+        len(done), whole, first.timestamp() - begun, span.total_seconds(), recon, len(points), *left_in(folder), cpu
+    )
 
 
 def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path, threads: int) -> Outcome:
@@ -167,7 +173,7 @@ def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path,
     command += ["--trials", str(len(others) + 1), "--results", str(results)]
     for point in others:
         command += ["--try", " ".join(f"{name}={value}" for name, value in point.items())]
-    begin, cpu = time.perf_counter(), cpu_seconds()
+    begun, begin, cpu = time.time(), time.perf_counter(), cpu_seconds()
     said = subprocess.run(command, cwd=folder, env=environment(threads), capture_output=True, text=True, check=False)
     whole, cpu = time.perf_counter() - begin, cpu_seconds() - cpu
     if said.returncode:
@@ -180,7 +186,7 @@ def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path,
     ends = [start + record.seconds for start, record in zip(starts, records, strict=True)]
     file.unlink()
     span = max(ends) - min(starts)
-    return Outcome(len(records), whole, span, recon, len(points), *left_in(folder), cpu)
+    return Outcome(len(records), whole, min(starts) - begun, span, recon, len(points), *left_in(folder), cpu)
 
 
 def same_trials(recorded: Iterable[Mapping[str, Any]], points: list[list[Point]]) -> None:
