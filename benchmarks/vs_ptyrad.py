@@ -1,6 +1,6 @@
 """The same trials through PtyRAD's own hypertune and through ptydask, in turn, on this machine.
 
-    python benchmarks/vs_ptyrad.py --trials 40 --repeats 3
+    python benchmarks/vs_ptyrad.py [--cases demo large] [--repeats 2] [--write]
 
 PtyRAD's side is what its users do: as many processes as there are workers, all with the same params file, on
 one SQLite file, results and figures collated. ptydask's side is `python -m ptydask run --workers N`. Both get
@@ -30,6 +30,9 @@ from statistics import median
 from typing import Any
 
 import yaml
+from sections import Table, add_write_argument, spread, write_section
+
+from ptydask.clusters.machine import usable_cores
 
 Point = dict[str, float]
 HERE = Path(__file__).parent
@@ -42,6 +45,8 @@ class Outcome:
     trials: int
     whole: float
     """Seconds from the start of the first process to the end of the last."""
+    start: float
+    """Seconds from the start of the first process to the start of the first trial."""
     span: float
     """Seconds from the start of the first trial to the end of the last."""
     recon: float
@@ -60,7 +65,8 @@ class Outcome:
             "trials an hour, trials only": 3600 * self.trials / self.span,
             "in recon_step, whole": self.recon / (self.workers * self.whole),
             "in recon_step, trials only": self.recon / (self.workers * self.span),
-            "start-up and end, s": self.whole - self.span,
+            "start to first trial, s": self.start,
+            "last trial to end, s": self.whole - self.span - self.start,
             "recon_step a trial, s": self.recon / self.trials,
             "CPU a trial, s": self.cpu / self.trials,
             "files left": self.files,
@@ -68,17 +74,19 @@ class Outcome:
         }
 
 
-def make_data(folder: Path, scan: int) -> dict[str, Any]:
-    """The demo's data with ``scan`` positions along a side; returns their params."""
+def make_data(folder: Path, scan: int, pixels: int) -> dict[str, Any]:
+    """The demo's data with ``scan`` positions and ``pixels`` pixels along a side; returns their params."""
     from ptydask import demo
     from ptydask.demo.microscope import Experiment, scan_positions, simulate_patterns
     from ptydask.store.foreign import demo_data
 
-    experiment = replace(Experiment(), scan=scan)
+    demos = Experiment()  # more pixels see the same field of view, and larger angles
+    experiment = replace(demos, scan=scan, pixels=pixels, pixel_size=demos.pixel_size * demos.pixels / pixels)
     folder.mkdir(parents=True)
     demo_data.write(folder / demo.DATA, experiment, simulate_patterns(experiment), scan_positions(experiment))
     params: dict[str, Any] = yaml.safe_load(demo.params_text(folder / demo.DATA))
-    params["init_params"] |= {"pos_N_scan_slow": scan, "pos_N_scan_fast": scan}
+    params["init_params"] |= {"pos_N_scan_slow": scan, "pos_N_scan_fast": scan, "meas_Npix": pixels}
+    params["init_params"]["meas_calibration"]["value"] = experiment.pixel_size
     return params
 
 
@@ -125,7 +133,7 @@ def run_ptyrad(params: dict[str, Any], points: list[list[Point]], folder: Path, 
     name = params["hypertune_params"]["study_name"]
     optuna.create_study(storage=storage, study_name=name, direction="minimize")
     own = [folder / "stdout.txt"]
-    begin, cpu = time.perf_counter(), cpu_seconds()
+    begun, begin, cpu = time.time(), time.perf_counter(), cpu_seconds()
     processes, times = [], []
     with own[0].open("w") as out:
         for number, mine in enumerate(points):
@@ -142,11 +150,14 @@ def run_ptyrad(params: dict[str, Any], points: list[list[Point]], folder: Path, 
         raise RuntimeError(f"PtyRAD's hypertune failed: {own[0].read_text()[-2000:]}")
     done = optuna.load_study(study_name=name, storage=storage).trials
     same_trials([trial.params for trial in done], points)
-    span = max(t.datetime_complete for t in done) - min(t.datetime_start for t in done)
+    first = min(t.datetime_start for t in done)
+    span = max(t.datetime_complete for t in done) - first
     recon = sum(json.loads(t.read_text())["recon_seconds"] for t in times)
     for path in own:
         path.unlink()
-    return Outcome(len(done), whole, span.total_seconds(), recon, len(points), *left_in(folder), cpu)
+    return Outcome(
+        len(done), whole, first.timestamp() - begun, span.total_seconds(), recon, len(points), *left_in(folder), cpu
+    )
 
 
 def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path, threads: int) -> Outcome:
@@ -162,7 +173,7 @@ def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path,
     command += ["--trials", str(len(others) + 1), "--results", str(results)]
     for point in others:
         command += ["--try", " ".join(f"{name}={value}" for name, value in point.items())]
-    begin, cpu = time.perf_counter(), cpu_seconds()
+    begun, begin, cpu = time.time(), time.perf_counter(), cpu_seconds()
     said = subprocess.run(command, cwd=folder, env=environment(threads), capture_output=True, text=True, check=False)
     whole, cpu = time.perf_counter() - begin, cpu_seconds() - cpu
     if said.returncode:
@@ -175,7 +186,7 @@ def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path,
     ends = [start + record.seconds for start, record in zip(starts, records, strict=True)]
     file.unlink()
     span = max(ends) - min(starts)
-    return Outcome(len(records), whole, span, recon, len(points), *left_in(folder), cpu)
+    return Outcome(len(records), whole, min(starts) - begun, span, recon, len(points), *left_in(folder), cpu)
 
 
 def same_trials(recorded: Iterable[Mapping[str, Any]], points: list[list[Point]]) -> None:
@@ -200,50 +211,98 @@ def left_in(folder: Path) -> tuple[int, int]:
     return len(files), sum(path.stat().st_size for path in files)
 
 
-def report(outcomes: dict[str, list[Outcome]]) -> str:
-    """The table: medians of each tuner, and the ratio of the two."""
-    medians = {
-        tuner: {key: median(run.numbers()[key] for run in runs) for key in runs[0].numbers()}
-        for tuner, runs in outcomes.items()
-    }
-    lines = [f"{'median of ' + str(len(outcomes['ptydask'])):30}{'PtyRAD':>12}{'ptydask':>12}{'ratio':>9}"]
-    for key, theirs in medians["ptyrad"].items():
-        ours = medians["ptydask"][key]
-        ratio = f"{ours / theirs:9.3f}" if theirs else "        -"
-        lines.append(f"{key:30}{theirs:12.4g}{ours:12.4g}{ratio}")
-    return "\n".join(lines)
+def median_numbers(runs: list[Outcome]) -> dict[str, float]:
+    """Of what is compared, by its name."""
+    return {key: median(run.numbers()[key] for run in runs) for key in runs[0].numbers()}
+
+
+def compare(theirs: list[Outcome], ours: list[Outcome]) -> Table:
+    """Each number of both tuners with its spread, and the ratio of the medians, ptydask's by PtyRAD's."""
+    medians = median_numbers(theirs), median_numbers(ours)
+    rows = []
+    for key in medians[0]:
+        digits = 0 if "an hour" in key or "files" in key else 2
+        cells = (spread([run.numbers()[key] for run in runs], digits) for runs in (theirs, ours))
+        ratio = f"{medians[1][key] / medians[0][key]:.2f}" if medians[0][key] else "-"
+        rows.append((key, *cells, ratio))
+    return Table(("", "PtyRAD", "ptydask", "ratio"), tuple(rows))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data, and trials of them."""
+
+    pixels: int
+    scan: int
+    iterations: int
+    trials: int
+
+    def describe(self, workers: int, threads: int) -> str:
+        """In words."""
+        return (
+            f"{self.scan} x {self.scan} patterns of {self.pixels} x {self.pixels} pixels, {self.trials} trials of "
+            f"{self.iterations} iterations, {workers} workers of {threads} thread{'s' * (threads != 1)}"
+        )
+
+
+CASES = {"demo": Case(48, 24, 12, 40), "large": Case(128, 24, 6, 16)}
+
+
+def measure(case: Case, folder: Path, workers: int, threads: int, repeats: int) -> dict[str, list[Outcome]]:
+    """Both tuners in turn on the same data and trials."""
+    points = draw_points(case.trials, workers)
+    params = make_data(folder / "data", case.scan, case.pixels)
+    params["recon_params"]["NITER"] = case.iterations
+    outcomes: dict[str, list[Outcome]] = {"ptyrad": [], "ptydask": []}
+    for repeat in range(repeats):
+        for tuner, run in {"ptyrad": run_ptyrad, "ptydask": run_ptydask}.items():
+            own = folder / f"{tuner}{repeat}"
+            own.mkdir()
+            outcome = run(params, points, own, threads)
+            outcomes[tuner].append(outcome)
+            print(f"{tuner} {repeat + 1}: {outcome.trials} trials in {outcome.whole:.1f} s", file=sys.stderr)
+            shutil.rmtree(own)
+    return outcomes
+
+
+INTRODUCTION = (
+    "The same trials in turn, pruning none, by as many processes of PtyRAD's hypertune as there are workers, all on "
+    'one SQLite file, and by `python -m ptydask run`. "Whole" is from the start of the first process to the end of '
+    'the last, "trials only" from the start of the first trial to the end of the last. "In recon_step" is the share '
+    "of the workers' time that PtyRAD's reconstruction steps took: 1 is the floor below which no tuner gets."
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trials an hour, files and bytes beside PtyRAD's own hypertune.")
-    parser.add_argument("--trials", type=int, default=40, help="of one run, all workers together (default: 40)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each tuner, in turn (default: 3)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="data sets (default: all)")
+    parser.add_argument("--trials", type=int, help="of one run, all workers together (default: the case's)")
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each tuner, in turn (default: 2)")
     parser.add_argument("--workers", type=int, default=2, help="processes of each tuner (default: 2)")
-    parser.add_argument("--scan", type=int, default=24, help="scan positions along a side (default: 24)")
-    parser.add_argument("--iterations", type=int, default=12, help="of a trial (default: 12)")
+    parser.add_argument("--scan", type=int, help="scan positions along a side (default: the case's)")
+    parser.add_argument("--iterations", type=int, help="of a trial (default: the case's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
+    add_write_argument(parser)
     args = parser.parse_args()
-    if args.trials < args.workers or args.trials % args.workers:
+    asked = {name: getattr(args, name) for name in ("trials", "scan", "iterations") if getattr(args, name)}
+    cases = {name: replace(CASES[name], **asked) for name in args.cases}
+    if any(case.trials < args.workers or case.trials % args.workers for case in cases.values()):
         parser.error("--trials must be a multiple of --workers")
-    threads = max(1, (os.cpu_count() or 1) // args.workers)
-    points = draw_points(args.trials, args.workers)
-    outcomes: dict[str, list[Outcome]] = {"ptyrad": [], "ptydask": []}
-    runs = {"ptyrad": run_ptyrad, "ptydask": run_ptydask}
+    threads = max(1, usable_cores() // args.workers)
+    parts: list[str | Table] = [INTRODUCTION]
+    everything: dict[str, dict[str, list[Outcome]]] = {}
     with tempfile.TemporaryDirectory(prefix="vs_ptyrad.") as scratch:
-        params = make_data(Path(scratch) / "data", args.scan)
-        params["recon_params"]["NITER"] = args.iterations
-        for repeat in range(args.repeats):
-            for tuner, run in runs.items():
-                folder = Path(scratch) / f"{tuner}{repeat}"
-                folder.mkdir()
-                outcome = run(params, points, folder, threads)
-                outcomes[tuner].append(outcome)
-                print(f"{tuner} {repeat + 1}: {outcome.trials} trials in {outcome.whole:.1f} s", file=sys.stderr)
-                shutil.rmtree(folder)
-    print(f"{args.trials} trials of {args.iterations} iterations, {args.workers} workers of {threads} thread(s)")
-    print(report(outcomes))
+        for name, case in cases.items():
+            folder = Path(scratch) / name
+            everything[name] = outcomes = measure(case, folder, args.workers, threads, args.repeats)
+            parts += [f"{case.describe(args.workers, threads)}:", compare(outcomes["ptyrad"], outcomes["ptydask"])]
+            print(*parts[-2:], sep="\n\n", flush=True)
+            shutil.rmtree(folder)
     if args.json:
-        args.json.write_text(json.dumps({t: [asdict(o) for o in runs_] for t, runs_ in outcomes.items()}, indent=1))
+        runs = {name: {t: [asdict(o) for o in runs_] for t, runs_ in both.items()} for name, both in everything.items()}
+        args.json.write_text(json.dumps(runs, indent=1))
+    if args.write:
+        write_section("vs_ptyrad", "Beside PtyRAD's own hypertune", *parts)
 
 
 if __name__ == "__main__":

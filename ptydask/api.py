@@ -84,7 +84,7 @@ def run(
 
     Args:
         config: the params or sweep file, or a file of ptydask's own that names it: YAML, JSON or TOML; or a list.
-        workers: how many; None for one per GPU, else one, on this machine, and what the profile says elsewhere.
+        workers: how many; None for one per GPU, else per core, on this machine, and what the profile says elsewhere.
         cluster: ``auto`` (SLURM where it answers, else this machine), ``local``, ``slurm`` or another batch system, a
             profile's file, or the ``tcp://`` or ``tls://`` address of a Dask scheduler.
         trials: trials in total, instead of ``n_trials`` per worker or ``run_cap``.

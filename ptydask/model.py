@@ -122,6 +122,16 @@ class NoGain:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerMemory:
+    """About how many bytes of the host's memory workers that compute on its cores need."""
+
+    own: float
+    """Each."""
+    shared: float
+    """All workers of one machine together: the measurements."""
+
+
+@dataclass(frozen=True, slots=True)
 class StudyPlan:
     """Everything that a run needs to know, fixed before the first worker starts."""
 
@@ -175,6 +185,8 @@ class StudyPlan:
     keep: KeepOptions = KeepOptions()
     trial_bytes: float | None = None
     """About how many bytes of results a whole trial leaves, where its engine can tell beforehand."""
+    worker_memory: WorkerMemory | None = None
+    """Where its engine can tell; None also where a trial may be meant to have the whole machine, as a program is."""
     scan_share: float = 1.0
     """The share of the scan's positions that a trial computes, where its engine can tell beforehand."""
     notices: tuple[str, ...] = ()

@@ -107,7 +107,7 @@ def test_gpus_of_a_job_are_shared_out(slurm: Sandbox, tmp_path: Path) -> None:
         driver.until(lambda: len(driver.workers()) == 2)
         gpus = fleet.client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
         assert sorted(gpus.values()) == ["0", "1"]
-        assert set(fleet.client.run(os.getenv, "PTYDASK_THREADS").values()) == {"1"}
+        assert set(fleet.client.run(os.getenv, "OMP_NUM_THREADS").values()) == {"1"}
         driver.until(lambda: driver.left == 0)
         assert len(slurm.jobs(NAME)) == 1
     assert active(slurm) == []

@@ -158,7 +158,8 @@ def test_every_system_starts_the_same_worker(system: str) -> None:
         "--protocol tls://",
         "--tls-ca-file /data/out/study.trials/keys/certificate.pem",
         "--tls-key /data/out/study.trials/keys/key.pem",
-        "export PTYDASK_THREADS=4",
+        "export OMP_NUM_THREADS=4",
+        "export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}",
         "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True",
     ):
         assert part in command

@@ -67,7 +67,7 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where trials run, and what happens when one is lost."""
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument(
-        "--workers", type=arguments.parse_count, metavar="N", help="workers (default: one per GPU, else one)"
+        "--workers", type=arguments.parse_count, metavar="N", help="workers (default: one per GPU, else per core)"
     )
     workers.add_argument(
         "--adapt",

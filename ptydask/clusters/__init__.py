@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from ptydask import registry
 from ptydask.clusters.settings import import_dask
 from ptydask.errors import one_line
+from ptydask.model import WorkerMemory
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -37,12 +38,34 @@ class ClusterRequest:
     least: int
     """As many are kept while anything is left to do; ``workers``, unless the cluster is to adapt."""
     workers_per_gpu: int = 1
+    shared_budget: bool = False
+    """Whether all workers together have the file's ``n_trials``; otherwise each has, as PtyRAD documents it."""
     folder: Path = Path()
     """Where keys and job logs may lie: the folder of the trials, on a disk that the jobs see."""
     label: str = "ptydask"
     """In the names of jobs: the study's name, and what tells its results file from others."""
     imports: tuple[str, ...] = ()
     """Modules that take long to import and that each worker needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDemand:
+    """What a study's trials need, for a place to say how many workers are best."""
+
+    trials: int
+    learns: bool
+    """Whether later trials are chosen by what came of earlier ones: not those of a grid."""
+    memory: WorkerMemory | None
+    """None where nobody knows, or a trial may be meant to have the whole machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultWorkers:
+    """How many workers there are where nobody says."""
+
+    workers: int
+    why: str = ""
+    """In a few words, where their number is the machine's and they share one ``n_trials``; empty: each has its own."""
 
 
 DIED_LOADING = "it died while it loaded programs and data; is there enough memory?"
@@ -103,6 +126,10 @@ class Place(Protocol):
 
     def default_workers(self) -> int:
         """How many workers there are where nobody says."""
+
+    def share_out(self, demand: StudyDemand) -> DefaultWorkers:
+        """How many workers there are where nobody says, for the study that is to be run."""
+        return DefaultWorkers(self.default_workers())
 
     def describe(self, request: ClusterRequest) -> str:
         """One line for the plan that is printed before the start: what runs where. Starts nothing."""

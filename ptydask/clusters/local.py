@@ -8,12 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ptydask.clusters import ClusterRequest, Place
-from ptydask.clusters.settings import THREADS, import_dask
+from ptydask.clusters import ClusterRequest, DefaultWorkers, Place, StudyDemand, machine
+from ptydask.clusters.settings import THREADS, import_dask, threads_asked_for
 from ptydask.clusters.worker_processes import starting_workers
+from ptydask.formatting import counted
 
 if TYPE_CHECKING:
     from ptydask.clusters.local_workers import LocalWorkers
+
+TRIALS_EACH = 4
+"""Trials of each worker, at the least, where later ones learn of earlier ones: what begins together learns nothing."""
+MEMORY_SHARE = 0.8
+"""Of the memory that is free: files that are read want some, too."""
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -34,21 +40,50 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     return tuple(answer.stdout.split())
 
 
-def worker_environments(workers: int, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
-    """The environment of each worker: GPUs in turn, cores in equal parts (at least one each)."""
-    threads = str(max(1, cores // workers))
-    common = dict.fromkeys(THREADS, threads)
+def worker_environments(
+    workers: int, gpus: Sequence[str], cores: int, threads: int | None = None
+) -> list[dict[str, str]]:
+    """The environment of each worker: GPUs in turn, and the ``threads`` that were asked for.
+
+    None were: cores in equal parts, at least one each.
+    """
+    common = dict.fromkeys(THREADS, str(threads or max(1, cores // workers)))
     shares = gpus or [""]
     return [{**common, "CUDA_VISIBLE_DEVICES": shares[i % len(shares)]} for i in range(workers)]
 
 
-def describe_workers(environments: Sequence[Mapping[str, str]]) -> str:
-    """``2 workers on this machine, 1 core each``, or with the GPUs."""
+def describe_workers(environments: Sequence[Mapping[str, str]], cores: int) -> str:
+    """``2 workers on this machine, 1 core each``, or with the GPUs; threads where they are no equal shares."""
     workers = len(environments)
     gpus = sorted({env["CUDA_VISIBLE_DEVICES"] for env in environments} - {""})
-    threads = int(environments[0]["PTYDASK_THREADS"])
-    share = f"GPU {', '.join(gpus)}" if gpus else f"{threads} core{'s' * (threads != 1)} each"
+    threads = int(environments[0][THREADS[0]])
+    parts = [f"GPU {', '.join(gpus)}"] if gpus else []
+    if threads != max(1, cores // workers):
+        parts.append(f"{counted(threads, 'thread')} each (OMP_NUM_THREADS)")
+    elif not gpus:
+        parts.append(f"{counted(threads, 'core')} each")
+    share = ", ".join(parts)
     return f"{workers} worker{'s' * (workers != 1)} on this machine, {share}"
+
+
+def share_out_cores(cores: int, threads: int, free: float, demand: StudyDemand) -> DefaultWorkers:
+    """Workers of ``threads`` threads on a machine's cores, ``free`` bytes of memory, where nobody says how many.
+
+    Trials side by side need nothing of each other, threads of one trial wait for each other at every operation: as
+    many workers as there are cores, so far as memory and trials go. One, where the demand for memory is unknown.
+    """
+    if demand.memory is None:
+        return DefaultWorkers(1)
+    room = MEMORY_SHARE * free - demand.memory.shared
+    by_memory = int(min(room / demand.memory.own, cores)) if room > 0 else 1
+    by_trials = demand.trials // TRIALS_EACH if demand.learns else demand.trials
+    limits = {
+        "one for each core" if threads == 1 else f"one for every {threads} cores": cores // threads,
+        f"one for every {TRIALS_EACH} trials" if demand.learns else "one for each trial": by_trials,
+        "the memory that is free has room for no more": by_memory,
+    }
+    why, workers = min(limits.items(), key=lambda limit: limit[1])
+    return DefaultWorkers(max(1, workers), why)
 
 
 class ThisMachine(Place):
@@ -58,12 +93,21 @@ class ThisMachine(Place):
         """One for each GPU, else one."""
         return max(1, len(visible_gpus()))
 
+    def share_out(self, demand: StudyDemand) -> DefaultWorkers:
+        """One for each GPU; without any, as many as cores, memory and trials go round."""
+        if gpus := visible_gpus():
+            return DefaultWorkers(len(gpus))
+        threads = threads_asked_for(os.environ) or 1
+        return share_out_cores(machine.usable_cores(), threads, machine.free_memory(), demand)
+
     def describe(self, request: ClusterRequest) -> str:
         """What each worker gets."""
-        return describe_workers(self._environments(request))
+        return describe_workers(self._environments(request), machine.usable_cores())
 
     def _environments(self, request: ClusterRequest) -> list[dict[str, str]]:
-        return worker_environments(request.workers, visible_gpus(), len(os.sched_getaffinity(0)))
+        return worker_environments(
+            request.workers, visible_gpus(), machine.usable_cores(), threads_asked_for(os.environ)
+        )
 
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[LocalWorkers]:

@@ -9,14 +9,19 @@ from collections.abc import Mapping
 
 from ptydask.errors import ConfigError, one_line
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PTYDASK_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that each hold a worker's number of cores."""
-ALLOCATOR: Mapping[str, str] = {
+UNLESS_SET: Mapping[str, str] = {
     # Dask has glibc give memory back at every free beyond 64 KiB. A reconstruction frees its temporaries many times a
     # second: the page faults alone doubled the time of an iteration on a CPU. Keep the memory for the next iteration.
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    # Threads of OpenMP meet thousands of times in an iteration, and spin until the last one is there. Beside other work
+    # that one waits for a core that the others spin on: 0.1 s became 10. Sleep instead. Second: Intel, LLVM.
+    "OMP_WAIT_POLICY": "passive",
+    "KMP_BLOCKTIME": "0",
 }
+"""The environment of a worker's process, where whoever starts it has not set a variable of this name."""
 SETTINGS: Mapping[str, object] = {
     # A trial holds the interpreter for long; nobody is dead for that.
     "distributed.scheduler.worker-ttl": "60 minutes",
@@ -41,6 +46,12 @@ SETTINGS: Mapping[str, object] = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.comm.timeouts.connect": "60s",
 }
+
+
+def threads_asked_for(environ: Mapping[str, str]) -> int | None:
+    """``OMP_NUM_THREADS``, of a list for nested regions (``4,2``) the first; None where it is no such number."""
+    first = environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else None
 
 
 def import_dask(module: str = "distributed") -> None:

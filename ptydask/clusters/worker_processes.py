@@ -16,7 +16,7 @@ from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from ptydask.clusters.process_state import SharedState
-from ptydask.clusters.settings import ALLOCATOR, THREADS
+from ptydask.clusters.settings import THREADS, UNLESS_SET
 from ptydask.stop_signals import for_this_process_only, held_back
 
 _METHOD = "distributed.worker.multiprocessing-method"
@@ -54,7 +54,7 @@ class WorkerStart:
 def starting_workers(environments: Sequence[Mapping[str, str]], imports: Sequence[str]) -> Iterator[WorkerStart]:
     """This process as one that can start workers with these environments, which need the modules ``imports``."""
     environment = {name: environments[0][name] for name in THREADS}
-    environment |= {name: os.environ.get(name, value) for name, value in (*ALLOCATOR.items(), _HASH_SEED)}
+    environment |= {name: os.environ.get(name, value) for name, value in (*UNLESS_SET.items(), _HASH_SEED)}
     if any(environment["CUDA_VISIBLE_DEVICES"] for environment in environments):
         imports = ()  # CUDA cannot be used in a fork of a process that has asked for it
     with _PROCESS.restored():
@@ -93,7 +93,7 @@ def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
     """
     main = sys.modules["__main__"]
     spec, main.__spec__ = main.__spec__, None
-    variables = (*THREADS, *ALLOCATOR, _HASH_SEED[0], "__DASK_PARENT_PID")
+    variables = (*THREADS, *UNLESS_SET, _HASH_SEED[0], "__DASK_PARENT_PID")
     return {name: os.environ.get(name) for name in variables}, spec, vars(main).pop("__file__", None)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptydask import clusters, config, engines, sampling
-from ptydask.clusters import ClusterRequest, Place
+from ptydask.clusters import ClusterRequest, Place, StudyDemand
 from ptydask.config import Overrides, StudyFile
 from ptydask.config.stages import StageInput
 from ptydask.driver import provenance, stage_order
@@ -22,7 +22,7 @@ from ptydask.driver.settlement import EarlyEnd, find_early_end
 from ptydask.errors import ConfigError, StoreError, UnusableResults, require
 from ptydask.formatting import size_text
 from ptydask.lineage import TrialStart
-from ptydask.model import StudyMeta, StudyPlan, TrialRecord, path_beside
+from ptydask.model import StudyMeta, StudyPlan, TrialRecord, WorkerMemory, path_beside
 from ptydask.storage import urls
 from ptydask.store import reader
 from ptydask.store.upkeep import sizes
@@ -38,7 +38,7 @@ class RunRequest:
     cluster: str = "auto"
     """See :func:`ptydask.clusters.choose`."""
     workers: int | None = None
-    """None: one per GPU, else one, on this machine; what the profile says on a batch system."""
+    """None: one per GPU, else what is best for the study, on this machine; what the profile says on a batch system."""
     adapt: tuple[int, int] | None = None
     """The fewest and the most workers, as many as there are trials left; takes the place of ``workers``."""
     workers_per_gpu: int = 1
@@ -63,7 +63,7 @@ class PreparedRun:
     place: Place
     cluster_request: ClusterRequest
     why_there: str
-    """Why this place, in a few words; empty where somebody named it."""
+    """Why this place, and so many workers, in a few words; empty where somebody said it."""
     options: RunOptions
     asked: int
     """Trials that were asked for; ``options.total`` is less where there are no more points to try."""
@@ -192,14 +192,18 @@ class ChosenSite:
     place: Place
     cluster_request: ClusterRequest
     why: str
-    """Why there, in a few words; empty where somebody named it."""
+    """Why there, and why with so many workers, in a few words; empty where somebody said it."""
 
 
-def choose_site(request: RunRequest) -> ChosenSite:
-    """Where the run that is asked for is to be. Raises what :func:`ptydask.clusters.choose` raises."""
+def choose_site(request: RunRequest, plans: Sequence[StudyPlan]) -> ChosenSite:
+    """Where the run that is asked for is to be, with workers for each of its ``plans``.
+
+    Raises what :func:`ptydask.clusters.choose` raises.
+    """
     chosen = clusters.choose(request.cluster)
-    why = chosen.why if request.cluster == "auto" else ""
-    return ChosenSite(chosen.place, _cluster_request(request, chosen.place), why)
+    cluster_request, why_so_many = _cluster_request(request, chosen.place, plans)
+    why_there = chosen.why if request.cluster == "auto" else ""
+    return ChosenSite(chosen.place, cluster_request, "; ".join(filter(None, (why_there, why_so_many))))
 
 
 def prepare_plan(
@@ -214,8 +218,9 @@ def prepare_plan(
     ``experience`` says what its trials cost before there are any of its own, ``site`` where it is to be, if that is
     chosen already.
     """
-    site = site or choose_site(request)
+    site = site or choose_site(request, [plan])
     cluster_request = replace(site.cluster_request, imports=getattr(engines.get(plan.engine), "imports", ()))
+    plan = with_shared_budget(plan, cluster_request)
     meta = provenance.study_meta(plan, command=request.command)
     records: Sequence[TrialRecord] = ()
     packed, behind, notices = False, False, list(plan.notices)
@@ -284,10 +289,33 @@ def _free_bytes(results: Path) -> float:
         return float("inf")
 
 
-def _cluster_request(request: RunRequest, place: Place) -> ClusterRequest:
-    default = place.default_workers() * request.workers_per_gpu  # a scheduler that does not answer is told of here
-    least, most = request.adapt or (request.workers or default,) * 2
-    return ClusterRequest(most, least, request.workers_per_gpu)
+def _cluster_request(request: RunRequest, place: Place, plans: Sequence[StudyPlan]) -> tuple[ClusterRequest, str]:
+    default = place.share_out(_demand(plans))  # a scheduler that does not answer is told of here
+    if request.adapt is not None:
+        least, most = request.adapt
+        return ClusterRequest(most, least, request.workers_per_gpu), ""
+    if request.workers is not None:
+        return ClusterRequest(request.workers, request.workers, request.workers_per_gpu), ""
+    workers = default.workers * request.workers_per_gpu
+    return ClusterRequest(workers, workers, request.workers_per_gpu, shared_budget=bool(default.why)), default.why
+
+
+def _demand(plans: Sequence[StudyPlan]) -> StudyDemand:
+    """What is enough for each of the studies."""
+    memory = [plan.worker_memory for plan in plans]
+    known = [needed for needed in memory if needed is not None]
+    return StudyDemand(
+        trials=max(count_trials(plan, 1) for plan in plans),
+        learns=not all(plan.exhaustive for plan in plans),
+        memory=WorkerMemory(max(one.own for one in known), max(one.shared for one in known))
+        if len(known) == len(memory)
+        else None,
+    )
+
+
+def with_shared_budget(plan: StudyPlan, cluster_request: ClusterRequest) -> StudyPlan:
+    """The plan for the workers that there are to be: ``n_trials`` are all that they run, if they share them."""
+    return replace(plan, budget=replace(plan.budget, total=True)) if cluster_request.shared_budget else plan
 
 
 def count_trials(plan: StudyPlan, workers: int, records: Iterable[TrialRecord] = ()) -> int:

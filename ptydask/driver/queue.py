@@ -224,11 +224,13 @@ def _open_one_by_one(waiting: Sequence[_Study], workers: LentWorkers, stop: Stop
 def _queue_request(studies: Sequence[_Study]) -> ClusterRequest:
     """What is asked of the cluster of all studies. The same files have the same label, however far their studies are.
 
-    Its folder is nobody else's: that of a study, or of its stages, goes when these are over.
+    Its folder is nobody else's: that of a study, or of its stages, goes when these are over. Where nobody says how many
+    workers, there are no more than the memory has room for in any study.
     """
     results = [study.run.plan.results.absolute() for study in studies]
     folder = path_beside(results[0], ".queue")
-    return replace(studies[0].run.cluster_request, folder=folder, label=label_of(results))
+    smallest = min((study.run.cluster_request for study in studies), key=lambda request: request.workers)
+    return replace(smallest, folder=folder, label=label_of(results))
 
 
 def _journal_of(study: _Study) -> Path | None:

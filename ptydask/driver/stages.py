@@ -31,6 +31,7 @@ from ptydask.driver.prepare import (
     opened_results,
     prepare_plan,
     stored_bytes,
+    with_shared_budget,
 )
 from ptydask.driver.settlement import find_early_end
 from ptydask.driver.stage_order import BegunStage
@@ -160,7 +161,9 @@ def prepare_stages(
     results = config.load(request.config, request.overrides, StageInput(stages[0], lineages[0]), file).results
     if not results.exists():
         plans = _plan_each(asked, lineages)
-        return _complete(asked, plans, (), prepare_plan(plans[0], request, site=site), begins=False)
+        return _complete(
+            asked, plans, (), prepare_plan(plans[0], request, site=site or choose_site(request, plans)), begins=False
+        )
     with opened_results(results) as found:
         stage_order.check_stages([stage.name for stage in stages], found.stage_names(), file=results)
         begun = _read_begun(found)
@@ -172,7 +175,7 @@ def prepare_stages(
         except StoreError as error:  # as where arrays were dropped: a stage whose trials are all there needs none
             missing = error
         plans = _plan_each(asked, lineages, current, start)
-        site = site or choose_site(request)
+        site = site or choose_site(request, plans)
         with asked.naming(current):
             run = prepare_plan(plans[current], request, found, site=site)
         if missing is not None and run.trials_left:
@@ -240,7 +243,8 @@ def _complete(
     planned, compared = [], []
     for place, (stage, plan) in enumerate(zip(asked.stages, plans, strict=True)):
         records = begun[place].records if place < len(begun) else ()
-        total = run.options.total if place == current else count_trials(plan, workers, records)
+        shared = with_shared_budget(plan, run.cluster_request)
+        total = run.options.total if place == current else count_trials(shared, workers, records)
         over = place < current
         planned.append(PlannedStage(stage, plan, len(records) if over else total, len(records)))
         texts: list[str] = []

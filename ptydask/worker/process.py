@@ -19,6 +19,7 @@ from pathlib import Path
 import optuna
 
 from ptydask import __version__, engines, sampling
+from ptydask.clusters.settings import threads_asked_for
 from ptydask.engines import Session
 from ptydask.errors import ClusterError, PtydaskError, clear_frames
 from ptydask.model import Slot, StudyPlan
@@ -96,9 +97,8 @@ _opening = threading.Lock()
 
 def slot_of_this_process() -> Slot:
     """The share of the machine that the cluster gave to this worker, from its environment."""
-    threads = os.environ.get("PTYDASK_THREADS") or os.environ.get("OMP_NUM_THREADS") or "1"
     cuda = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return Slot(max(1, int(threads)), cuda if cuda not in (None, "", "-1") else None)
+    return Slot(threads_asked_for(os.environ) or 1, cuda if cuda not in (None, "", "-1") else None)
 
 
 def prepare(setup: RunSetup, versions: Mapping[str, str]) -> dict[str, str]:
@@ -165,8 +165,8 @@ def _open_for(setup: RunSetup) -> OpenSession:
 def _return_freed_memory() -> None:
     """Give the machine back what the former session has freed.
 
-    Where glibc is told to keep freed memory for the next iteration (``ALLOCATOR`` in :mod:`ptydask.clusters.settings`),
-    it keeps up to a GiB of a large model for a study that is small.
+    Where glibc is told to keep freed memory for the next iteration (``UNLESS_SET`` in
+    :mod:`ptydask.clusters.settings`), it keeps up to a GiB of a large model for a study that is small.
     """
     gc.collect()
     with suppress(OSError, AttributeError):  # other systems have no glibc

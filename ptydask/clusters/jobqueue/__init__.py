@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptydask.clusters import ClusterRequest
+from ptydask.clusters import ClusterRequest, Place
 from ptydask.clusters.jobqueue import advice, profile_file, slurm, systems
 from ptydask.clusters.jobqueue import profile as profiles
 from ptydask.clusters.jobqueue.profile import Profile
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ptydask.clusters.jobqueue.fleet import Fleet
 
 
-class JobQueue:
+class JobQueue(Place):
     """See :class:`ptydask.clusters.Place`."""
 
     def __init__(self, profile: Profile) -> None:

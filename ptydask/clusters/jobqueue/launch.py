@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.jobqueue import systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, worker_limits, worker_threads
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable
+from ptydask.clusters.settings import SETTINGS, THREADS, UNLESS_SET, dask_variable
 from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
@@ -105,7 +105,7 @@ def _prologue(profile: Profile, request: ClusterRequest) -> list[str]:
     return [
         *(or_give_up(f"module load {name}", f"module load {name} failed") for name in profile.modules),
         *(f"export {name}={shlex.quote(value)}" for name, value in _worker_environment(profile, request).items()),
-        *(f"export {name}=${{{name}:-{value}}}" for name, value in ALLOCATOR.items()),
+        *(f"export {name}=${{{name}:-{value}}}" for name, value in UNLESS_SET.items()),
         *profile.environment,
         or_give_up(
             f"command -v {_shell_word(program)} >/dev/null", f"the python of the profile, {plain_program}, is not there"

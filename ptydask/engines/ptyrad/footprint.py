@@ -1,4 +1,4 @@
-"""How many bytes of the results file one of PtyRAD's trials takes, from the params file alone. Pure, no PtyRAD."""
+"""How many bytes one of PtyRAD's trials takes, in the results file and in memory, from the params alone. No PtyRAD."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ptydask.model import KeepOptions
+from ptydask.model import KeepOptions, WorkerMemory
 from ptydask.space import tunables
 
 _PHASE, _AMPLITUDE, _PROBE, _POSITIONS = 0.87, 0.45, 0.88, 0.85
@@ -42,6 +42,28 @@ def estimate_trial_bytes(config: Mapping[str, Any], keep: KeepOptions, scan: tup
     # The image is the part of the object under the centres of the probe.
     image = 4 * _PHASE * max(0.0, math.sqrt(object_pixels) / _MARGIN - pixels) ** 2
     return base + state + image + 2 * positions + snapshots * (state + _SNAPSHOT)
+
+
+_PROCESS = 500e6
+"""Bytes of a worker before it has read anything: Python, PyTorch, PtyRAD. Measured, as the two below."""
+_OWN_PATTERNS, _SHARED_PATTERNS = 3.0, 2.5
+"""Sizes of the patterns that a worker, and all of a machine together, take while they are read and prepared."""
+
+
+def estimate_worker_memory(config: Mapping[str, Any], scan: tuple[int, int]) -> WorkerMemory:
+    """The memory of workers that reconstruct on a CPU; ``scan`` are the scan points (slow, fast).
+
+    Of what the file does not say, an object of patterns without overlap for instance, a generous guess.
+    """
+    init = config["init_params"]
+    pixels, positions = _probe_pixels(init), scan[0] * scan[1]
+    patterns = 4.0 * positions * _padded_pixels(init) ** 2
+    slices = _count_slices(init) or 2 * int(init.get("obj_Nlayer") or 1)
+    modes = int(init.get("obj_omode_max") or 1) * int(init.get("probe_pmode_max") or 1)
+    # Amplitude and phase with gradients and Adam's two moments; of a batch the waves that autograd keeps of each slice.
+    volume = 2 * 4 * 4 * int(init.get("obj_omode_max") or 1) * slices * (_object_pixels(init, scan) or 25 * pixels**2)
+    waves = 6 * 8 * int(config["recon_params"]["BATCH_SIZE"]["size"]) * modes * slices * pixels**2
+    return WorkerMemory(own=_PROCESS + _OWN_PATTERNS * patterns + volume + waves, shared=_SHARED_PATTERNS * patterns)
 
 
 def _probe_pixels(init: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from ptydask.config.ptyrad import metric_advice, old_keys
 from ptydask.distributions import Choice, Distribution, IntRange, WeightedChoice
 from ptydask.engines import naming_file, starts_from_reconstruction
 from ptydask.engines.ptyrad import datafiles, held_out, own_metrics, schema
-from ptydask.engines.ptyrad.footprint import estimate_trial_bytes
+from ptydask.engines.ptyrad.footprint import estimate_trial_bytes, estimate_worker_memory
 from ptydask.errors import ConfigError, nearest_hint, one_line, require
 from ptydask.model import NEAR_VALUES, OWN_VALUES, Scalar, StudyPlan
 from ptydask.space import inactive, ranges, tunables, tuning_order
@@ -103,6 +103,7 @@ def _complete_params(plan: StudyPlan) -> StudyPlan:
         differentiable=slopes,
         details=(*plan.details, *idle),
         trial_bytes=estimate_trial_bytes(config, plan.keep, scan),
+        worker_memory=estimate_worker_memory(config, scan),
         scan_share=(math.prod(grid) - hidden) / math.prod(scan),
     )
 

@@ -58,7 +58,13 @@ class RepeatEngine:
         checked = engines.validate(inner)
         config = {**plan.config, "config": checked.config}
         # What its engine has to say of the study was said when that was run.
-        return replace(plan, config=config, trial_bytes=checked.trial_bytes, function_folders=checked.function_folders)
+        return replace(
+            plan,
+            config=config,
+            trial_bytes=checked.trial_bytes,
+            worker_memory=checked.worker_memory,
+            function_folders=checked.function_folders,
+        )
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is essential in the study's own configuration, and whose trials they are; not which of them."""
