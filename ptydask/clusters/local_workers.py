@@ -19,7 +19,7 @@ from distributed.core import Status
 
 from ptydask.clusters import DIED_LOADING, ClusterRequest, ClusterStatus, WorkerDemand, scaling
 from ptydask.clusters.process_state import SharedState
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask
+from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask, space_heartbeats
 from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
@@ -65,9 +65,9 @@ class LocalWorkers:
             if why != DIED_LOADING or self._died > 1:
                 raise ClusterError(f"the workers on this machine cannot run this study: {why}")
         loads = self._worker_loads(need)
-        decision = scaling.decide_scaling(
-            loads, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most
-        )
+        starting = sum(not load.joined for load in loads)
+        at_once = scaling.processes_at_once(len(os.sched_getaffinity(0)), starting)
+        decision = scaling.decide_scaling(loads, unfinished=need.unfinished, limits=self._limits, at_once=at_once)
         if decision.start:
             self._cluster.scale(len(loads) + decision.start)
         addresses = {int(name): self._worker_address(int(name)) for name in decision.close}
@@ -76,7 +76,7 @@ class LocalWorkers:
         if close:
             self._closing |= set(close.values())
             self._cluster.loop.add_callback(self._cluster.scale_down, list(close))
-        coming = decision.start + sum(not load.joined for load in loads)
+        coming = decision.start + starting
         waiting = f"{coming} worker{'s' * (coming != 1)} starting" if coming else ""
         return ClusterStatus(coming=coming, waiting=waiting, closing=self._closing)
 
@@ -116,7 +116,7 @@ def _kill_workers(cluster: LocalCluster) -> None:
 
 @contextmanager
 def open_workers(environments: list[dict[str, str]], request: ClusterRequest) -> Iterator[LocalWorkers]:
-    """A scheduler and ``request.least`` workers, one for each environment in turn, while they are needed.
+    """A scheduler and the first of ``request.least`` workers, one for each environment in turn, while they are needed.
 
     Raises ClusterError where the scheduler does not start.
     """
@@ -131,7 +131,7 @@ def open_workers(environments: list[dict[str, str]], request: ClusterRequest) ->
             client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
             stack.callback(close_undisturbed, client)
             stack.callback(_kill_workers, cluster)
-            cluster.scale(request.least)
+            cluster.scale(min(request.least, scaling.processes_at_once(len(os.sched_getaffinity(0)), 0)))
         yield LocalWorkers(cluster, client, scaling.WorkerLimits(request.least, request.workers))
 
 
@@ -169,7 +169,7 @@ def _start_cluster(environments: list[dict[str, str]]) -> _PinnedCluster:
     resource_tracker.ensure_running()
     try:
         with for_this_process_only():
-            return _PinnedCluster(
+            cluster = _PinnedCluster(
                 environments,
                 threads_per_worker=1,
                 processes=True,
@@ -181,3 +181,5 @@ def _start_cluster(environments: list[dict[str, str]]) -> _PinnedCluster:
             )
     except Exception as error:
         raise ClusterError(f"the local scheduler did not start: {one_line(str(error))}") from error
+    space_heartbeats(cluster.scheduler)
+    return cluster

@@ -6,8 +6,13 @@ import importlib
 import logging
 import re
 from collections.abc import Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from ptydask.errors import ConfigError, one_line
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PTYDASK_THREADS")
 """Variables that each hold a worker's number of cores."""
@@ -42,6 +47,11 @@ SETTINGS: Mapping[str, object] = {
     "distributed.comm.timeouts.connect": "60s",
 }
 
+LEAST_INTERVAL = 10.0
+"""Seconds between two heartbeats of a worker, at the least; Dask has two a second of up to ten workers."""
+HEARTBEATS = 20
+"""A second, of all workers together, at the most; Dask has up to two hundred."""
+
 
 def import_dask(module: str = "distributed") -> None:
     """Import Dask, which reads its own configuration then. Raises ConfigError, in one line, where that is unusable."""
@@ -67,6 +77,29 @@ def silence_dask() -> None:
     """Keep what Dask says of connections that come and go off the screen; the driver says what matters."""
     for name in ("distributed", "asyncio", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def heartbeat_interval(workers: int) -> float:
+    """Seconds between two heartbeats of one worker: at most :data:`HEARTBEATS` a second, all workers together."""
+    return max(LEAST_INTERVAL, workers / HEARTBEATS)
+
+
+def space_heartbeats(scheduler: Scheduler) -> None:
+    """Have a scheduler of our own ask its workers for fewer heartbeats than Dask does.
+
+    They tell how much memory and time a worker needs, which nobody here reads: that one has died shows by its
+    connection. Dask has no setting for it; every answer to a heartbeat says when the next one is due.
+    """
+    answer = scheduler.handlers["heartbeat_worker"]
+
+    @wraps(answer)
+    def answer_and_space(*args: Any, **message: Any) -> dict[str, Any]:
+        told: dict[str, Any] = answer(*args, **message)
+        if "heartbeat-interval" in told:
+            told["heartbeat-interval"] = heartbeat_interval(len(scheduler.workers))
+        return told
+
+    scheduler.handlers["heartbeat_worker"] = answer_and_space
 
 
 def dask_variable(setting: str) -> str:
