@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -19,7 +20,15 @@ from distributed.core import Status
 
 from ptydask.clusters import DIED_LOADING, ClusterRequest, ClusterStatus, WorkerDemand, scaling
 from ptydask.clusters.process_state import SharedState
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, silence_dask, space_heartbeats
+from ptydask.clusters.settings import (
+    ALLOCATOR,
+    SETTINGS,
+    THREADS,
+    check_open_files,
+    many_open_files,
+    silence_dask,
+    space_heartbeats,
+)
 from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
@@ -118,13 +127,14 @@ def _kill_workers(cluster: LocalCluster) -> None:
 def open_workers(environments: list[dict[str, str]], request: ClusterRequest) -> Iterator[LocalWorkers]:
     """A scheduler and the first of ``request.least`` workers, one for each environment in turn, while they are needed.
 
-    Raises ClusterError where the scheduler does not start.
+    Raises ClusterError where the scheduler does not start, or so many workers cannot be had at once.
     """
     spawn_env = {name: environments[0][name] for name in THREADS}
     spawn_env |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     silence_dask()
     settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": spawn_env}
-    with dask.config.set(settings), _PROCESS.restored(), ExitStack() as stack:
+    with dask.config.set(settings), _PROCESS.restored(), many_open_files(), ExitStack() as stack:
+        check_open_files(request.workers, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
             cluster = _start_cluster(environments)
             stack.callback(close_undisturbed, cluster)

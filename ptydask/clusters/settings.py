@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from ptydask.errors import ConfigError, one_line
+from ptydask.clusters.process_state import SharedState
+from ptydask.errors import ClusterError, ConfigError, one_line
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -51,6 +54,10 @@ LEAST_INTERVAL = 10.0
 """Seconds between two heartbeats of a worker, at the least; Dask has two a second of up to ten workers."""
 HEARTBEATS = 20
 """A second, of all workers together, at the most; Dask has up to two hundred."""
+OPEN_FILES = 1 << 16
+"""Of the driver's process, at the most."""
+FILES_PER_WORKER, FILES_OF_DRIVER = 12, 100
+"""Pipes and connections of one worker of this machine in the driver's process, 11 as counted; what else it opens."""
 
 
 def import_dask(module: str = "distributed") -> None:
@@ -100,6 +107,38 @@ def space_heartbeats(scheduler: Scheduler) -> None:
         return told
 
     scheduler.handlers["heartbeat_worker"] = answer_and_space
+
+
+@contextmanager
+def many_open_files() -> Iterator[None]:
+    """Let this process have as many open files as it may, at most :data:`OPEN_FILES`, while workers are with it.
+
+    A shell's usual limit of 1024 is that of fewer than a hundred workers of this machine, and Dask only waits then.
+    """
+    with _OPEN_FILES.restored():
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        yield
+
+
+_OPEN_FILES = SharedState(
+    lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
+    lambda limits: resource.setrlimit(resource.RLIMIT_NOFILE, limits),
+)
+
+
+def check_open_files(workers: int, limit: int) -> None:
+    """Raise ClusterError where so many workers of this machine would need more open files than ``limit``."""
+    needed = FILES_OF_DRIVER + FILES_PER_WORKER * workers
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        fitting = max(0, (limit - FILES_OF_DRIVER) // FILES_PER_WORKER)
+        raise ClusterError(
+            f"--workers {workers}: the driver needs {needed} open files for them and may have {limit} (ulimit -n): "
+            f"enough for {fitting}; raise the limit, or take fewer"
+        )
 
 
 def dask_variable(setting: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.jobqueue import systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, worker_limits, worker_threads
-from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable, space_heartbeats
+from ptydask.clusters.settings import ALLOCATOR, SETTINGS, THREADS, dask_variable, many_open_files, space_heartbeats
 from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
@@ -182,7 +182,7 @@ def open_scheduler(profile: Profile, request: ClusterRequest) -> Iterator[JobQue
     Raises ClusterError where it does not come up.
     """
     keys = keys_folder(profile, request)
-    with jobqueue_config(profile), ExitStack() as stack:
+    with jobqueue_config(profile), many_open_files(), ExitStack() as stack:
         stack.callback(shutil.rmtree, keys, ignore_errors=True)
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
             cluster = make_scheduler(profile, request, keys)
