@@ -1,6 +1,6 @@
 """What a message costs the driver's process, and how many workers one driver carries by that. Prints two tables.
 
-    python benchmarks/messages.py [--repeats 300] [--trials 200] [--write]
+    python benchmarks/messages.py [--repeats 300] [--trials 150] [--write]
 
 Each kind of message is sent many times between a worker of this machine and the driver, over TLS as in a run; what is
 counted is the CPU time of the driver's process, scheduler and journal in it, less what it needs while nothing is sent.
@@ -41,6 +41,11 @@ class Costs:
     heartbeat: float
     second: float = 0.0
     """What it does every second, whatever the workers do."""
+
+
+TYPICAL = Costs(trial=0.008, report=0.0004, heartbeat=0.0003, second=0.02)
+"""Those of docs/scale.md, whose table a test holds to them."""
+SECOND = "a second in which nothing happens"
 
 
 def driver_load(costs: Costs, workers: int, seconds: float, reports: float = 0.0) -> float:
@@ -114,6 +119,7 @@ def measure_messages(folder: Path, repeats: int) -> dict[str, float]:
         for send in kinds.values():
             send()  # whatever is done but once
         idle = _cpu_rate(lambda: time.sleep(3.0))[1] / 3.0
+        costs[SECOND] = idle
         for kind, send in kinds.items():
             wall, cpu = _cpu_rate(send)
             costs[kind] = max(0.0, cpu - idle * wall) / repeats
@@ -181,36 +187,41 @@ def send_tasks(client: Any, repeats: int) -> None:
 # --- a whole trial --------------------------------------------------------------------------------------
 
 
-def measure_trial(trials: int, steps: int) -> float:
-    """CPU seconds of the driver's process for one trial that does nothing, with ``steps`` judged reports."""
+def measure_trial(trials: int, steps: int, second: float) -> float:
+    """CPU seconds of the driver's process for one trial that does nothing, with ``steps`` judged reports.
+
+    ``second`` is what it needs every second in which nothing happens.
+    """
     with tempfile.TemporaryDirectory(prefix="messages.") as folder:
         command = [sys.executable, __file__, "--one", folder, str(trials), str(steps)]
-        return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
+    wall, cpu = map(float, told.split())
+    return max(0.0, cpu - second * wall)
 
 
-def run_trials(folder: Path, trials: int, steps: int) -> float:
-    """CPU seconds a trial of this process, between a tenth and the last of the trials."""
+def run_trials(folder: Path, trials: int, steps: int) -> tuple[float, float]:
+    """Seconds, and CPU seconds of this process, a trial, between a tenth and the last of the trials."""
     import ptydask
-    from ptydask.storage.transport import JournalService
+    from ptydask.storage.transport import FRESH, JournalService
 
-    marks: list[tuple[int, float]] = []
+    marks: list[tuple[int, float, float]] = []
     answer, ended = JournalService.answer, 0
 
     async def counting(self: JournalService, *arguments: Any, **message: Any) -> Any:
         nonlocal ended
         if message.get("durable"):
             ended += 1
-            marks.append((ended, time.process_time()))
+            marks.append((ended, time.monotonic(), time.process_time()))
         return await answer(self, *arguments, **message)
 
     JournalService.answer = counting  # type: ignore[method-assign]
-    params = scaling.write_params(folder, seconds=0.0, each=trials, steps=steps)
+    params = scaling.write_params(folder, seconds=2 * FRESH if steps else 0.0, each=trials, steps=steps)
     ptydask.run(params, engine="toy", cluster="local", workers=2, trials=trials, search="file", progress=False)
-    (first, before), (last, after) = marks[trials // 10], marks[-1]
-    return (after - before) / (last - first)
+    (first, began, before), (last, over, after) = marks[trials // 10], marks[-1]
+    return (over - began) / (last - first), (after - before) / (last - first)
 
 
-STEPS = 40
+STEPS = 20
 """Reports of the trials that tell what one costs."""
 
 
@@ -218,27 +229,25 @@ def measure(repeats: int, trials: int) -> tuple[dict[str, float], Costs]:
     """What messages of each kind cost, and what the model needs of it."""
     with tempfile.TemporaryDirectory(prefix="messages.") as folder:
         kinds = measure_messages(Path(folder), repeats)
-    kinds["trial that does nothing, all in all"] = measure_trial(trials, 0)
-    judged = measure_trial(trials, STEPS)
-    kinds["report that a pruner judges"] = max(0.0, judged - kinds["trial that does nothing, all in all"]) / STEPS
-    second = kinds["look at the workers"]
-    costs = Costs(
-        kinds["trial that does nothing, all in all"], kinds["report that a pruner judges"], kinds["heartbeat"], second
-    )
+    second = kinds[SECOND] + kinds["look at the workers"]
+    trial = kinds["trial that does nothing, all in all"] = measure_trial(trials, 0, second)
+    judged = measure_trial(trials, STEPS, second)
+    report = kinds["report that a pruner judges"] = max(0.0, judged - trial) / STEPS
+    costs = Costs(trial, report, kinds["heartbeat"], second)
     return kinds, costs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=300)
-    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=150)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     add_write_argument(parser)
     args = parser.parse_args()
     scaling.use_toy_engine()
     if args.one:
         folder, trials, steps = args.one
-        print(run_trials(Path(folder), int(trials), int(steps)))
+        print(*run_trials(Path(folder), int(trials), int(steps)))
         return
     kinds, costs = measure(args.repeats, args.trials)
     messages = Table(("message", "CPU of the driver, ms"), tuple((k, f"{1000 * v:.2f}") for k, v in kinds.items()))

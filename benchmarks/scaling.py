@@ -226,6 +226,8 @@ def row_of(records: Sequence[TrialRecord], samples: Sequence[Sample], heartbeats
     inside = sum(max(0.0, min(b, end) - max(a, begin)) for mine in spans.values() for a, b in mine)
     gaps = sorted(b[0] - a[1] for mine in spans.values() for a, b in pairwise(mine) if begin <= a[1] and b[0] <= end)
     within = [s for s in samples if begin <= s.at <= end]
+    if len(within) < 2:
+        raise SystemExit(f"trials ran out before all {len(spans)} workers were there: give more --trials")
     first, last = within[0], within[-1]
     wall = last.at - first.at
     return Row(
