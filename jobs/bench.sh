@@ -2,7 +2,9 @@
 # Benchmarks: jobs/bench.sh [NAME] [its arguments]; NAME is one of
 # vs_ptyrad, where none is named: ptydask beside PtyRAD's own hypertune on the same trials.
 # orchestration: what a trial costs that does nothing, beside plain Optuna's.
-# scaling, chaos, store, command: more workers; random faults; the results file; what a trial of a program costs.
+# scaling: workers that are busy, 1 to 50, and 200 that sleep.
+# messages: what a message costs, and how many workers one driver carries by that.
+# chaos, store, command: random faults; the results file; what a trial of a program costs.
 # search: iterations to a planted truth; its two problems by abTEM want the extra bench (pip install 'ptydask[bench]').
 # staged: lists of stages beside one flat study, on the problems of search.
 # earlier: a second data set with --from the first one's study and without, on the problems of search.
@@ -16,7 +18,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 name=vs_ptyrad extras=ptyrad,analysis,test
 case "${1:-}" in
-    vs_ptyrad | orchestration | scaling | chaos | store | command | threads) name=$1; shift ;;
+    vs_ptyrad | orchestration | scaling | messages | chaos | store | command | threads) name=$1; shift ;;
     # these compute one trial at a time, and the Gaussian processes of search are small
     search | staged | earlier | slopes | guess | guess_large | metrics | memory)
         name=$1; shift

@@ -78,8 +78,8 @@ class Workers:
     def sync(self, asked: Callable[..., Any], **given: object) -> Any:
         return asked(**given)
 
-    def identity(self, n_workers: int) -> dict[str, dict[str, None]]:
-        return {"workers": dict.fromkeys(sorted(self.there))}
+    def ncores(self) -> dict[str, int]:
+        return dict.fromkeys(sorted(self.there), 1)
 
     def submit(self, *_: object, key: str, workers: list[str], **__: object) -> Task:
         self.sent.append(Task(key, workers[0]))
@@ -295,9 +295,13 @@ def _refuse(workers: Workers) -> ClusterStatus:
 
 
 def test_a_scheduler_that_is_gone_is_one_line(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dask then knows no workers, not even none; what is wrong while it is there stays what it is."""
+    """Whatever Dask raises then; what is wrong while it is there stays what it is."""
+
+    def unknown() -> None:
+        raise KeyError("workers")
+
     workers = Workers(set(), status="connecting")
-    monkeypatch.setattr(workers, "identity", lambda n_workers: {})
+    monkeypatch.setattr(workers, "ncores", unknown)
     crew = WorkerPool(setup(plan), cast(Any, workers), lambda text: None)
     with pytest.raises(crews.StoppedEarly, match="scheduler is gone"):
         crew.wait_for_first(1)
@@ -309,10 +313,10 @@ def test_a_scheduler_that_is_gone_is_one_line(plan: StudyPlan, monkeypatch: pyte
 def test_a_scheduler_that_does_not_answer_is_one_line(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever Dask still thinks of the connection."""
 
-    def closed(n_workers: int) -> None:
+    def closed() -> None:
         raise CommClosedError("in <TLS>: Stream is closed")
 
     workers = Workers(set())
-    monkeypatch.setattr(workers, "identity", closed)
+    monkeypatch.setattr(workers, "ncores", closed)
     with pytest.raises(crews.StoppedEarly, match="does not answer"):
         WorkerPool(setup(plan), cast(Any, workers), lambda text: None).update(1)

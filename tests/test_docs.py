@@ -28,6 +28,7 @@ PAGES = [
     "docs/stages.md",
     "docs/sweeps.md",
     "docs/clusters.md",
+    "docs/scale.md",
     "docs/after-the-run.md",
     "docs/compare.md",
     "docs/confirm.md",

@@ -15,6 +15,7 @@ from ptydask.clusters.scaling import (
     WorkerLimits,
     decide_scaling,
     jobs_at_once,
+    processes_at_once,
     retry_delay,
     target_workers,
     workers_to_keep,
@@ -184,3 +185,18 @@ def test_submitting_slows_down_after_failures() -> None:
     assert [jobs_at_once(n) for n in range(6)] == [10, 5, 2, 1, 1, 1]
     assert [retry_delay(n) for n in range(5)] == [0, 1, 2, 4, 8]
     assert retry_delay(50) == 60
+
+
+@pytest.mark.parametrize("cores", [1, 2, 64])
+@pytest.mark.parametrize("wanted", [1, 3, 200])
+def test_processes_of_this_machine_start_in_waves(cores: int, wanted: int) -> None:
+    """Some a core at a time, all of them in the end; none beside those that have not come up."""
+    limits, waves, there = WorkerLimits(wanted, wanted), 0, 0
+    while there < wanted:
+        room = processes_at_once(cores, 0)
+        assert processes_at_once(cores, room) == processes_at_once(cores, room + 5) == 0
+        crews = [crew(f"w{i}", busy=1) for i in range(there)]
+        start = decide_scaling(crews, unfinished=wanted, limits=limits, at_once=room).start
+        assert 0 < start <= room
+        there, waves = there + start, waves + 1
+    assert waves == -(-wanted // room)

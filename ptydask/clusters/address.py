@@ -128,7 +128,7 @@ class ForeignWorkers:
         while busy and time.monotonic() < deadline:
             time.sleep(0.2)
             busy = self._busy()
-        workers = workers_of(self.client)
+        workers = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
         nannies = [worker for worker in busy if workers.get(worker, {}).get("nanny")]
         if nannies:
             self.client.restart_workers(nannies, timeout=_LET_GO, raise_for_error=False)

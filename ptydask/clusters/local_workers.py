@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from distributed import Client, LocalCluster
 from distributed.core import Status
 
 from ptydask.clusters import DIED_LOADING, ClusterRequest, ClusterStatus, WorkerDemand, scaling
-from ptydask.clusters.settings import SETTINGS, silence_dask
+from ptydask.clusters.machine import usable_cores
+from ptydask.clusters.settings import SETTINGS, check_open_files, many_open_files, silence_dask, space_heartbeats
 from ptydask.clusters.worker_processes import WorkerStart
 from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
@@ -65,9 +67,9 @@ class LocalWorkers:
             if why != DIED_LOADING or self._died > 1:
                 raise ClusterError(f"the workers on this machine cannot run this study: {why}")
         loads = self._worker_loads(need)
-        decision = scaling.decide_scaling(
-            loads, unfinished=need.unfinished, limits=self._limits, at_once=self._limits.most
-        )
+        starting = sum(not load.joined for load in loads)
+        at_once = scaling.processes_at_once(usable_cores(), starting)
+        decision = scaling.decide_scaling(loads, unfinished=need.unfinished, limits=self._limits, at_once=at_once)
         if decision.start:
             self._cluster.scale(len(loads) + decision.start)
         addresses = {int(name): self._worker_address(int(name)) for name in decision.close}
@@ -76,7 +78,7 @@ class LocalWorkers:
         if close:
             self._closing |= set(close.values())
             self._cluster.loop.add_callback(self._cluster.scale_down, list(close))
-        coming = decision.start + sum(not load.joined for load in loads)
+        coming = decision.start + starting
         waiting = f"{coming} worker{'s' * (coming != 1)} starting" if coming else ""
         return ClusterStatus(coming=coming, waiting=waiting, closing=self._closing)
 
@@ -119,21 +121,22 @@ def _kill_workers(cluster: _PinnedCluster) -> None:
 def open_workers(
     environments: list[dict[str, str]], request: ClusterRequest, start: WorkerStart
 ) -> Iterator[LocalWorkers]:
-    """A scheduler and ``request.least`` workers, one for each environment in turn, while they are needed.
+    """A scheduler and the first of ``request.least`` workers, one for each environment in turn, while they are needed.
 
-    Raises ClusterError where the scheduler does not start.
+    Raises ClusterError where the scheduler does not start, or so many workers cannot be had at once.
     """
     silence_dask()
     if start.server is not None:
         distributed.utils._forkserver_preload_set = True  # Dask would import Pandas here, to have it there, too
-    with dask.config.set({**SETTINGS, **start.settings}), ExitStack() as stack:
+    with dask.config.set({**SETTINGS, **start.settings}), many_open_files(), ExitStack() as stack:
+        check_open_files(request.workers, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
             cluster = _start_cluster(environments, start)
             stack.callback(close_undisturbed, cluster)
             client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
             stack.callback(close_undisturbed, client)
             stack.callback(_kill_workers, cluster)
-            cluster.scale(request.least)
+            cluster.scale(min(request.least, scaling.processes_at_once(usable_cores(), 0)))
         yield LocalWorkers(cluster, client, scaling.WorkerLimits(request.least, request.workers))
 
 
@@ -143,7 +146,7 @@ def _start_cluster(environments: list[dict[str, str]], start: WorkerStart) -> _P
     resource_tracker.ensure_running()
     try:
         with for_this_process_only():
-            return _PinnedCluster(
+            cluster = _PinnedCluster(
                 environments,
                 start,
                 threads_per_worker=1,
@@ -156,3 +159,5 @@ def _start_cluster(environments: list[dict[str, str]], start: WorkerStart) -> _P
             )
     except Exception as error:
         raise ClusterError(f"the local scheduler did not start: {one_line(str(error))}") from error
+    space_heartbeats(cluster.scheduler)
+    return cluster

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 AT_ONCE = 10
 """Jobs that are asked for at one time: a batch system is shared with others."""
+STARTING_PER_CORE = 2
+"""Interpreters of this machine that load programs side by side, a core: of many each would take as long as all."""
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts to submit, however often it failed."""
 
@@ -92,6 +94,11 @@ def _jobs_to_close(jobs: Sequence[JobLoad], surplus: int) -> tuple[str, ...]:
             close.append(job.name)
             surplus -= job.workers
     return tuple(close)
+
+
+def processes_at_once(cores: int, starting: int) -> int:
+    """Worker processes that may be started on a machine of so many cores, while ``starting`` have not come up."""
+    return max(0, STARTING_PER_CORE * cores - starting)
 
 
 def jobs_at_once(failures: int) -> int:

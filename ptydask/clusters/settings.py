@@ -5,9 +5,17 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
-from ptydask.errors import ConfigError, one_line
+from ptydask.clusters.process_state import SharedState
+from ptydask.errors import ClusterError, ConfigError, one_line
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that each hold a worker's number of cores."""
@@ -47,6 +55,15 @@ SETTINGS: Mapping[str, object] = {
     "distributed.comm.timeouts.connect": "60s",
 }
 
+LEAST_INTERVAL = 10.0
+"""Seconds between two heartbeats of a worker, at the least; Dask has two a second of up to ten workers."""
+HEARTBEATS = 20
+"""A second, of all workers together, at the most; Dask has up to two hundred."""
+OPEN_FILES = 1 << 16
+"""Of the driver's process, at the most."""
+FILES_PER_WORKER, FILES_OF_DRIVER = 12, 100
+"""Pipes and connections of one worker of this machine in the driver's process, 11 as counted; what else it opens."""
+
 
 def threads_asked_for(environ: Mapping[str, str]) -> int | None:
     """``OMP_NUM_THREADS``, of a list for nested regions (``4,2``) the first; None where it is no such number."""
@@ -78,6 +95,61 @@ def silence_dask() -> None:
     """Keep what Dask says of connections that come and go off the screen; the driver says what matters."""
     for name in ("distributed", "asyncio", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def heartbeat_interval(workers: int) -> float:
+    """Seconds between two heartbeats of one worker: at most :data:`HEARTBEATS` a second, all workers together."""
+    return max(LEAST_INTERVAL, workers / HEARTBEATS)
+
+
+def space_heartbeats(scheduler: Scheduler) -> None:
+    """Have a scheduler of our own ask its workers for fewer heartbeats than Dask does.
+
+    They tell how much memory and time a worker needs, which nobody here reads: that one has died shows by its
+    connection. Dask has no setting for it; every answer to a heartbeat says when the next one is due.
+    """
+    answer = scheduler.handlers["heartbeat_worker"]
+
+    @wraps(answer)
+    def answer_and_space(*args: Any, **message: Any) -> dict[str, Any]:
+        told: dict[str, Any] = answer(*args, **message)
+        if "heartbeat-interval" in told:
+            told["heartbeat-interval"] = heartbeat_interval(len(scheduler.workers))
+        return told
+
+    scheduler.handlers["heartbeat_worker"] = answer_and_space
+
+
+@contextmanager
+def many_open_files() -> Iterator[None]:
+    """Let this process have as many open files as it may, at most :data:`OPEN_FILES`, while workers are with it.
+
+    A shell's usual limit of 1024 is that of fewer than a hundred workers of this machine, and Dask only waits then.
+    """
+    with _OPEN_FILES.restored():
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        yield
+
+
+_OPEN_FILES = SharedState(
+    lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
+    lambda limits: resource.setrlimit(resource.RLIMIT_NOFILE, limits),
+)
+
+
+def check_open_files(workers: int, limit: int) -> None:
+    """Raise ClusterError where so many workers of this machine would need more open files than ``limit``."""
+    needed = FILES_OF_DRIVER + FILES_PER_WORKER * workers
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        fitting = max(0, (limit - FILES_OF_DRIVER) // FILES_PER_WORKER)
+        raise ClusterError(
+            f"--workers {workers}: the driver needs {needed} open files for them and may have {limit} (ulimit -n): "
+            f"enough for {fitting}; raise the limit, or take fewer"
+        )
 
 
 def dask_variable(setting: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.jobqueue import systems
 from ptydask.clusters.jobqueue.profile import SYSTEMS, Profile, worker_limits, worker_threads
-from ptydask.clusters.settings import SETTINGS, THREADS, UNLESS_SET, dask_variable
+from ptydask.clusters.settings import SETTINGS, THREADS, UNLESS_SET, dask_variable, many_open_files, space_heartbeats
 from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
@@ -182,7 +182,7 @@ def open_scheduler(profile: Profile, request: ClusterRequest) -> Iterator[JobQue
     Raises ClusterError where it does not come up.
     """
     keys = keys_folder(profile, request)
-    with jobqueue_config(profile), ExitStack() as stack:
+    with jobqueue_config(profile), many_open_files(), ExitStack() as stack:
         stack.callback(shutil.rmtree, keys, ignore_errors=True)
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
             cluster = make_scheduler(profile, request, keys)
@@ -213,7 +213,7 @@ def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> Job
         tls_only = {"security": security, "protocol": "tls://", "dashboard_address": "127.0.0.1:0"}
         with warnings.catch_warnings(), for_this_process_only():
             warnings.filterwarnings("ignore", category=RuntimeWarning, message="Couldn't detect a suitable IP address")
-            return _cluster_class(profile)(
+            cluster: JobQueueCluster = _cluster_class(profile)(
                 n_workers=0,
                 protocol="tls://",
                 security=security,
@@ -225,6 +225,8 @@ def make_scheduler(profile: Profile, request: ClusterRequest, keys: Path) -> Job
         raise
     except Exception as error:
         raise ClusterError(f"the scheduler did not start: {one_line(str(error))}") from error
+    space_heartbeats(cluster.scheduler)
+    return cluster
 
 
 # --- keys ---------------------------------------------------------------------------------------------
