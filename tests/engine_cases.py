@@ -38,6 +38,33 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "patterns stay on the host": {"model_params.preload_data": False},
     "centre of the scan": {"recon_params.INDICES_MODE": {"mode": "center"}},
     "LBFGS": {"model_params.optimizer_params": {"name": "LBFGS", "configs": {"max_iter": 2}}},
+    "every loss": {
+        "init_params.obj_Nlayer": 3,
+        "init_params.probe_pmode_max": 3,
+        "init_params.obj_omode_max": 2,
+        "loss_params.loss_single": {"state": True, "weight": 0.7, "dp_pow": 0.4},
+        "loss_params.loss_poissn": {"state": True, "weight": 0.3},
+        "loss_params.loss_pacbed": {"state": True, "weight": 0.5},
+        "loss_params.loss_sparse": {"state": True, "weight": 0.1, "ln_order": 1},
+        "loss_params.loss_simlar": {"state": True, "weight": 0.1, "obj_type": "both", "blur_std": 1.0},
+    },
+    "Poisson loss alone": {
+        "loss_params.loss_single.state": False,
+        "loss_params.loss_sparse.state": False,
+        "loss_params.loss_poissn": {"state": True, "weight": 1.0},
+    },
+    "one mode": {"init_params.probe_pmode_max": 1},
+    "odd patterns": {"init_params.meas_crop": [None, None, [4, 27], [4, 27]]},
+    "blurred detector": {"model_params.detector_blur_std": 0.6},
+    "one tilt that stays": {
+        "init_params.obj_Nlayer": 2,
+        "init_params.tilt_params": {"tilt_type": "all", "init_tilts": [[3.0, -2.0]]},
+    },
+    "tilts that stay": {
+        "init_params.obj_Nlayer": 2,
+        "init_params.tilt_params": {"tilt_type": "each", "init_tilts": [[3.0, -2.0]]},
+    },
+    "positions that stay": {"model_params.update_params.probe_pos_shifts.lr": 0},
     "padded object": {"init_params.obj_z_pad": {"pad_layers": [1, 1], "pad_types": ["vacuum", "vacuum"]}},
 }
 

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptydask.engines.ptyrad import release
+from ptydask.engines.ptyrad.fast_paths import iteration
 from ptydask.space.tunables import AFFINE, DIFFERENTIABLE, TILTS
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class GeometryGradient:
         """Hear PtyRAD's next iteration, without what was compiled for another graph and without a schedule's end."""
         plain = replace(recon, compute_loss=release.solver().compute_loss, scheduler=None)
         with self.listen(len(recon.batches), grad_accumulation, by_steps=True):
-            release.installed().iterate(self._model.loss_iters[-1][0] + 1, plain, grad_accumulation)
+            iteration.iterate(self._model.loss_iters[-1][0] + 1, plain, grad_accumulation)
 
     def _pass_over(self, recon: Reconstruction) -> None:
         """Hear one pass over the batches, with nothing moved."""

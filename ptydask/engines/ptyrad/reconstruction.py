@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from ptydask.engines import Report
-from ptydask.engines.ptyrad import image_metrics, kept_arrays, release
+from ptydask.engines.ptyrad import fast_paths, image_metrics, kept_arrays, release
 from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
 from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast, projected_phase
+from ptydask.engines.ptyrad.fast_paths import FastPaths, iteration
 from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
 from ptydask.engines.ptyrad.grouping import Grouping, choose_indices
 from ptydask.engines.ptyrad.held_out import Indices, divide_scan
@@ -65,6 +66,7 @@ class WorkerState:
     device: str
     grouping: Grouping = field(default_factory=Grouping)
     compiled: CompiledLoss = field(default_factory=CompiledLoss)
+    fast_paths: FastPaths = field(default_factory=FastPaths.chosen)
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class Reconstruction:
     """The positions of all batches, (n,)."""
     first_shifts: NDArray[Any]
     """Their shifts (n, 2) in pixels before the first iteration."""
+    fast_paths: FastPaths
     measures_always: bool
     """The image is measured after every iteration, not after the last alone."""
     score: HeldOutScore | None = None
@@ -159,11 +162,13 @@ def prepare(
     batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
     region, chosen = ScannedRegion.of(model, division.chosen), torch.cat(batches)
     size, unseen, jitter = steps["BATCH_SIZE"]["size"], measurements.held_out, variables.get(_JITTER)
+    loss, paths = core.CombinedLoss(params["loss_params"], device=worker.device), worker.fast_paths.applicable()
+    fast_paths.install(paths, model, loss, compiled=steps["compiler_configs"].get("enable", False))
     return Reconstruction(
         model=model,
         optimizer=optimizer,
         scheduler=ptyrad.scheduler(model, optimizer),
-        loss=core.CombinedLoss(params["loss_params"], device=worker.device),
+        loss=loss,
         constraint=core.CombinedConstraint(params["constraint_params"], device=worker.device),
         batches=batches,
         region=region,
@@ -172,6 +177,7 @@ def prepare(
         gradient=GeometryGradient(model, variables["scan_affine"], plan.differentiable),
         chosen=chosen,
         first_shifts=model.opt_probe_pos_shifts.detach()[chosen].cpu().numpy(),
+        fast_paths=paths,
         measures_always=plan.metric in image_metrics.NAMES or _is_cheap(model, region, batches),
         score=held_out_score(held_out, model, division, unseen, measurements.detector, size, seed, jitter),
         held_out=division.held_out if len(division.held_out) else None,
@@ -198,12 +204,12 @@ def iterate(
     ``between`` is called with the number of each iteration that another one follows. Raises NonFiniteLoss where an
     iteration's loss is NaN or infinite.
     """
-    ptyrad, model, last = release.installed(), recon.model, recon_params["NITER"]
+    model, last = recon.model, recon_params["NITER"]
     grad_accumulation, by_steps = _updates(recon, recon_params)
     for niter in range(len(course.step) + 1, last + 1):
         release.solver().toggle_grad_requires(model, niter)
         with recon.gradient.listen(len(recon.batches), grad_accumulation, by_steps):
-            terms = ptyrad.iterate(niter, recon, grad_accumulation)
+            terms = iteration.iterate(niter, recon, grad_accumulation)
         if recon.score is not None:
             recon.score.move_hidden_positions(model)
         _record_iteration(course, niter, recon, terms)
