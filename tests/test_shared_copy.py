@@ -119,7 +119,7 @@ def test_two_processes_have_one_copy(identity: str, children: Any) -> None:
         sizes = one.recv()
         assert sizes["Rss"] * 1024 >= SIZE
         assert abs(sizes["Pss"] * 1024 - SIZE / 2) < MIB
-        assert sizes["Private_Dirty"] == 0
+        assert sizes["Anonymous"] == 0
 
 
 def test_the_last_one_frees_it_however_it_ends(identity: str, children: Any) -> None:
