@@ -72,11 +72,11 @@ def make_other() -> tuple[dict[str, NDArray[Any]], Any]:
     return {"values": np.zeros(3)}, "made anew"
 
 
-def user(identity: str, make: Make = make) -> Callable[[Any], None]:
+def user(identity: str, make: Make = make, folder: Path | None = None) -> Callable[[Any], None]:
     """Has the copy, says what is beside the arrays, answers how much memory it has, until it hears ``None``."""
 
     def use(pipe: Any) -> None:
-        arrays, rest = shared_copy.one_copy(identity, make)
+        arrays, rest = shared_copy.one_copy(identity, make, folder)
         total = float(arrays["values"].sum(dtype=np.float64))
         pipe.send((rest, total))
         while (question := pipe.recv()) is not None:
@@ -101,7 +101,7 @@ def memory_of(array: NDArray[Any]) -> dict[str, int]:
 def copies(identity: str) -> bool:
     """Whether any process has the copy."""
     name = f"ptydask-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
-    copy = shared_copy._find(name)
+    copy = shared_copy._find(f"/memfd:{name} (deleted)")
     if copy is not None:
         os.close(copy)
     return copy is not None
@@ -120,6 +120,29 @@ def test_two_processes_have_one_copy(identity: str, children: Any) -> None:
         assert sizes["Rss"] * 1024 >= SIZE
         assert abs(sizes["Pss"] * 1024 - SIZE / 2) < MIB
         assert sizes["Anonymous"] == 0
+
+
+def test_a_copy_on_disk_is_as_one_in_memory(identity: str, children: Any, tmp_path: Path) -> None:
+    """One file, which no folder has, even after a process was killed that had just created it."""
+    left = tmp_path / f"ptydask-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+    left.write_bytes(b"stale")
+    first, second = (children(user(identity, one, tmp_path)) for one in (make, make))
+    expected = first.recv()
+    assert second.recv() == expected
+    first.process.kill()
+    first.process.join()
+    third = children(user(identity, make_other, tmp_path))
+    assert third.recv() == expected
+    third.send("memory")
+    assert third.recv()["Anonymous"] == 0
+    assert not list(tmp_path.iterdir())
+    assert not copies(identity)  # in memory
+    for one in (second, third):
+        one.process.kill()
+        one.process.join()
+    arrays, rest = shared_copy.one_copy(identity, make_other, tmp_path)
+    assert rest == "made anew"
+    assert len(arrays["values"]) == 3
 
 
 def test_the_last_one_frees_it_however_it_ends(identity: str, children: Any) -> None:
@@ -301,14 +324,20 @@ def test_without_such_files_everyone_has_its_own(identity: str, children: Any) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB))
         user(identity)(pipe)
 
-    def locked_out(pipe: Any) -> None:
-        vars(os)["geteuid"] = lambda: 12345  # of /proc nothing is ours
+    def nothing_is_ours(pipe: Any) -> None:
+        vars(os)["geteuid"] = lambda: 12345
         user(identity)(pipe)
 
     expected = make()[0]["values"].sum(dtype=np.float64)
-    for case in (limited, locked_out):
-        assert children(case).recv() == ({"scale": 2}, expected)
+    first = children(limited)
+    assert first.recv() == ({"scale": 2}, expected)
     assert not copies(identity)
+    second = children(user(identity))
+    second.recv()
+    third = children(nothing_is_ours)
+    assert third.recv() == ({"scale": 2}, expected)
+    third.send("memory")
+    assert third.recv()["Pss"] * 1024 >= SIZE
 
 
 def test_a_file_of_another_name_or_user_is_no_copy(identity: str, monkeypatch: pytest.MonkeyPatch) -> None:

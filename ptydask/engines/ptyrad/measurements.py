@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from ptydask.engines import shared_copy
-from ptydask.engines.ptyrad import hdf5_patterns, release
+from ptydask.engines.memory_limit import memory_limit
+from ptydask.engines.ptyrad import hdf5_patterns, loading_place, release, scratch_patterns
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
 from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
 from ptydask.errors import DataError, one_line
@@ -144,9 +145,10 @@ def load(
     """
     key, init_params = key_of(config["init_params"], seed, split), config["init_params"]
     preloaded = bool(config["model_params"].get("preload_data", True))
-    read = partial(_read_patterns, config, seed, file, split)
+    folder = _choose_folder(config, preloaded, file, split)
+    read = partial(_read_patterns, config, seed, file, split, folder)
     if contents and _bytes_read(init_params) >= _SHARED_FROM and not (preloaded and device != "cpu"):
-        patterns = _share_patterns(f"{contents} {release.installed().version} {np.__version__} {key}", read)
+        patterns = _share_patterns(f"{contents} {release.installed().version} {np.__version__} {key}", read, folder)
     else:
         patterns = read()
     variables, resident = dict(patterns.variables), None
@@ -172,7 +174,22 @@ def _bytes_read(init_params: Mapping[str, Any]) -> int:
     return 4 * positions * int(init_params["meas_Npix"]) ** 2
 
 
-def _share_patterns(identity: str, read: Callable[[], ProcessedPatterns]) -> ProcessedPatterns:
+def _choose_folder(
+    config: Mapping[str, Any], preloaded: bool, file: Path | None, split: CountSplit | None
+) -> Path | None:
+    """Of the file that the patterns are read into; None for memory. Raises DataError where they fit neither."""
+    init = config["init_params"]
+    itemsize = scratch_patterns.stored_itemsize(init)
+    need = loading_place.estimate_loading(init, itemsize, counts_held_out=split is not None)
+    scratch = scratch_patterns.scratch_space()
+    try:
+        return loading_place.choose_place(need, memory_limit(), preloaded, itemsize > 0, scratch)
+    except loading_place.DoesNotFit as error:
+        path = str((init.get("meas_params") or {}).get("path", ""))
+        raise DataError(error.rule, file=file, key=_PATH_KEY, value=path, hint=error.hint) from None
+
+
+def _share_patterns(identity: str, read: Callable[[], ProcessedPatterns], folder: Path | None) -> ProcessedPatterns:
     def take_apart() -> tuple[shared_copy.Arrays, ProcessedPatterns]:
         patterns = read()
         variables = dict(patterns.variables)
@@ -181,20 +198,21 @@ def _share_patterns(identity: str, read: Callable[[], ProcessedPatterns]) -> Pro
             arrays["held_out"] = patterns.held_out
         return arrays, replace(patterns, variables=variables, held_out=None)
 
-    arrays, rest = shared_copy.one_copy(identity, take_apart)
+    arrays, rest = shared_copy.one_copy(identity, take_apart, folder)
     variables = {**rest.variables, "measurements": arrays["measurements"]}
     shared: ProcessedPatterns = replace(rest, variables=variables, held_out=arrays.get("held_out"))
     return shared
 
 
 def _read_patterns(
-    config: Mapping[str, Any], seed: int, file: Path | None, split: CountSplit | None
+    config: Mapping[str, Any], seed: int, file: Path | None, split: CountSplit | None, folder: Path | None
 ) -> ProcessedPatterns:
     init_params = {**config["init_params"], "meas_export": None}  # every worker would write the same file
     _require_whole(init_params, file)
     init = _checking_initializer(split)(init_params, seed=seed)
     try:
-        with np.errstate(all="ignore"):  # what comes of it is checked here
+        # What comes of it is checked here.
+        with np.errstate(all="ignore"), scratch_patterns.reading_into(folder, init_params):
             init.init_cache()
             init.init_measurements()
         _check_processed(init.init_variables)
