@@ -338,6 +338,7 @@ def test_without_such_files_everyone_has_its_own(identity: str, children: Any) -
     assert third.recv() == ({"scale": 2}, expected)
     third.send("memory")
     assert third.recv()["Pss"] * 1024 >= SIZE
+    Path("/dev/shm/ptydask-12345.lock").unlink()
 
 
 def test_a_file_of_another_name_or_user_is_no_copy(identity: str, monkeypatch: pytest.MonkeyPatch) -> None:

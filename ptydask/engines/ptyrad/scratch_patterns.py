@@ -48,7 +48,8 @@ def stored_itemsize(init: Mapping[str, Any]) -> int:
     if params.get("selection") is not None or path.suffix.lower() not in _IN_PART:
         return 0
     with suppress(*_UNREADABLE), _opened(path, params, init) as stored:
-        return int(stored.dtype.itemsize)
+        if path.suffix.lower() != ".npy" or np.load(path, mmap_mode="r").flags.c_contiguous:
+            return int(stored.dtype.itemsize)
     return 0
 
 
@@ -61,8 +62,8 @@ def _opened(path: Path, params: Mapping[str, Any], init: Mapping[str, Any]) -> A
 def reading_into(folder: Path | None, init: Mapping[str, Any]) -> Iterator[None]:
     """Within it PtyRAD's Initializer reads the patterns into a file of ``folder``, which goes when they go.
 
-    As many values, of the same type and in the same order: all that PtyRAD then does to the array, it does in place or
-    as it would have.
+    The array is as PtyRAD reads it, its gaps included: all that PtyRAD then does to it is done in the same order, which
+    sums in single precision depend on.
     """
     if folder is None:
         yield
@@ -71,8 +72,9 @@ def reading_into(folder: Path | None, init: Mapping[str, Any]) -> Iterator[None]
     load = module.load_array_from_file
 
     def load_into_file(path: str, **params: Any) -> NDArray[np.float32]:
+        gap = 1024 if params.get("gap") is None else params["gap"]
         with _opened(Path(path), params, init) as stored:
-            return _copy_into(folder, stored)
+            return _copy_into(folder, stored, gap if Path(path).suffix.lower() == ".raw" else 0)
 
     module.load_array_from_file = load_into_file
     try:
@@ -81,11 +83,15 @@ def reading_into(folder: Path | None, init: Mapping[str, Any]) -> Iterator[None]
         module.load_array_from_file = load
 
 
-def _copy_into(folder: Path, stored: Any) -> NDArray[np.float32]:
+def _copy_into(folder: Path, stored: Any, gap: int) -> NDArray[np.float32]:
+    """The stored values in single precision, with as many bytes behind each pattern."""
+    count, *shape = stored.shape
+    size = 4 * int(np.prod(shape)) + gap
+    pattern = np.dtype({"names": ["values"], "formats": [(np.float32, shape)], "itemsize": size})
     with tempfile.TemporaryFile(dir=folder, prefix="ptydask-") as file:
-        os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(stored.shape)))  # what lacks room fails here
-        array = np.memmap(file, np.float32, "r+", shape=tuple(stored.shape))
-    step = max(1, _SLAB // (array.nbytes // len(array)))
-    for first in range(0, len(array), step):
+        os.posix_fallocate(file.fileno(), 0, count * size)  # what lacks room fails here
+        array = np.memmap(file, pattern, "r+", shape=(count,)).view(np.ndarray)["values"]
+    step = max(1, _SLAB // size)
+    for first in range(0, count, step):
         array[first : first + step] = stored[first : first + step]
-    return array.view(np.ndarray)
+    return array
