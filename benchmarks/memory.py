@@ -1,240 +1,187 @@
-"""The memory of workers that go from study to study, beside that of each study alone. Prints a table; Linux only.
+"""The memory of workers on one machine: of one data set with a copy each and with one for all; of many trials.
 
-    python benchmarks/memory.py [--scan 64] [--pixels 128 96 128] [--workers 1 2] [--trials 2] [--again]
+    python benchmarks/memory.py [--scan 64] [--pixels 128] [--workers 1 2] [--repeats 2] [--trials 500] [--write]
 
-Each study of the queue has data of its own, ``--scan`` squared patterns of so many pixels a side as float32, and runs
-short trials of PtyRAD on the CPU. What counts is a worker's unique set size (USS, the private pages of smaps_rollup):
-what the machine gets back when the process ends. ``settled`` is its median from the end of a worker's first trial of a
-study to the end of its last, ``peak`` the most from the moment when the worker begins to leave the study before until
-then: reading the data is in it, so that data of two studies at a time would show. With ``--again`` the first study is
-there once more at the end, under another name.
+Linux only. Workers are processes that each open a session of PtyRAD on the CPU for the same study and read all of its
+patterns. What counts is the proportional set size (PSS): a page that two processes have is half a page of each, so that
+the sum is what the machine lacks. "With a copy each" is what workers had before they shared, and have where they
+cannot. Then one worker runs many tiny trials, and its memory is taken every now and then.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import h5py
-import numpy as np
-import psutil
-import yaml
+from queue_memory import MIB, DataSet, read_memory
+from sections import Table, add_write_argument, spread, write_section
 
-from ptydask.store import reader
-
-MIB = 2**20
+SHARED, OWN = "one for all", "one each"
+FLAT = "flat"
 
 
-@dataclass(frozen=True, slots=True)
-class DataSet:
-    """A made-up scan: a disk whose brightness and place change from position to position."""
+class _Never:
+    """A checkpoint that there is none of and that is never due."""
 
-    name: str
-    scan: int
-    pixels: int
+    def load(self) -> bytes | None:
+        return None
 
-    @property
-    def bytes(self) -> int:
-        return 4 * self.scan**2 * self.pixels**2
+    def due(self) -> bool:
+        return False
 
-    def write(self, folder: Path, trials: int) -> Path:
-        """The data and a params file for them, which is returned."""
-        data = folder / f"{self.name}.h5"
-        axis = np.arange(self.pixels, dtype=np.float32) - self.pixels / 2
-        ky, kx = np.meshgrid(axis, axis, indexing="ij")
-        with h5py.File(data, "w") as file:
-            shape = (self.scan**2, self.pixels, self.pixels)
-            patterns = file.create_dataset("patterns", shape, "float32", chunks=(1, *shape[1:]))
-            for index in range(len(patterns)):
-                phase = 2 * np.pi * index / self.scan
-                disk = np.hypot(ky - np.sin(phase), kx - np.cos(phase)) < self.pixels / 5
-                patterns[index] = (100 + 20 * np.cos(phase + ky / 5)) * disk
-        return self.write_params(folder, self.name, trials)
+    def save(self, step: int, state: bytes) -> None:
+        raise AssertionError
 
-    def write_params(self, folder: Path, study: str, trials: int) -> Path:
-        """Another study of these data."""
-        params = folder / f"{study}.yaml"
-        params.write_text(yaml.safe_dump(self._params(folder / f"{self.name}.h5", study, trials)))
-        return params
 
-    def _params(self, data: Path, study: str, trials: int) -> dict[str, object]:
-        tuned = {"state": True, "suggest": "float", "kwargs": {"low": -2.0, "high": 2.0}}
-        return {
-            "init_params": {
-                "probe_kv": 80,
-                "probe_conv_angle": 25.0,
-                "probe_aberrations": {"C10": 100.0},
-                "meas_params": {"path": str(data), "key": "patterns"},
-                "meas_Npix": self.pixels,
-                "meas_calibration": {"mode": "dx", "value": 0.2},
-                "pos_N_scan_slow": self.scan,
-                "pos_N_scan_fast": self.scan,
-                "pos_scan_step_size": 0.4,
-                "pos_scan_rand_std": None,
-                "probe_pmode_max": 1,
-                "obj_Nlayer": 1,
-                "obj_slice_thickness": 1,
-            },
-            "hypertune_params": {
-                "if_hypertune": True,
-                "n_trials": trials,
-                "study_name": study,
-                "pruner_params": None,
-                "sampler_params": {"name": "RandomSampler"},
-                "tune_params": {"rotation": tuned},
-            },
-            "recon_params": {
-                "NITER": 2,
-                "INDICES_MODE": {"mode": "sub", "subscan_slow": 8, "subscan_fast": 8},
-                "BATCH_SIZE": {"size": 16, "grad_accumulation": 1},
-                "output_dir": str(data.parent / "out"),
-            },
-        }
+def _go_on(*_: object) -> bool:
+    return False
+
+
+def open_session(params: Path) -> Any:
+    """PtyRAD's session for a study, as a worker has it."""
+    from ptydask import config, engines
+    from ptydask.model import Slot
+
+    plan = engines.validate(config.load(params))
+    return engines.get(plan.engine).open(plan, Slot(1))
+
+
+def be_worker(params: Path, copies: str) -> None:
+    """Open a session, read all patterns, run one trial, say what that cost; then wait to be ended."""
+    from ptydask.engines.ptyrad import measurements, release
+    from ptydask.model import TrialInput
+
+    release.installed()
+    if copies == OWN:
+        measurements._SHARED_FROM = 2**62
+    wall, cpu = time.perf_counter(), time.process_time()
+    session = open_session(params)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    session.run(TrialInput(0, {}, 7), _go_on, _Never())
+    session._measurements.variables["measurements"].max()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps([wall, cpu, peak]), flush=True)
+    sys.stdin.read()
+
+
+def be_flat(params: Path, trials: int) -> None:
+    """Run many trials, and say at tenths of them what memory this process has."""
+    from ptydask.model import TrialInput
+
+    session = open_session(params)
+    for number in range(1, trials + 1):
+        session.run(TrialInput(number, {"rotation": number / trials}, number), _go_on, _Never())
+        if number in (1, 10) or number % max(1, trials // 10) == 0:
+            gc.collect()
+            sample = read_memory(os.getpid())
+            print(json.dumps([number, sample.rss, sample.uss, time.process_time()]), flush=True)
+
+
+def _start(params: Path, what: str) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, "--params", str(params), "--be", what]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One worker process at one moment, in bytes."""
+class Together:
+    """Workers that have the same data at the same time; bytes and seconds."""
 
-    at: float
-    uss: int
     pss: int
-    rss: int
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Of one worker in one study, in bytes."""
-
-    study: str
+    """Of all together."""
     peak: int
-    settled: Sample
+    """Resident in the one that had most."""
+    wall: float
+    """Until the last one has its data."""
+    cpu: float
+    """Of all together."""
 
 
-@dataclass(slots=True)
-class Watch:
-    """Samples of all worker processes of a run, for as long as it lives."""
-
-    process: subprocess.Popen[str]
-    samples: dict[int, list[Sample]] = field(default_factory=dict)
-
-    def run(self) -> None:
-        main = psutil.Process(self.process.pid)
-        while self.process.poll() is None:
-            try:
-                children = main.children(recursive=True)
-                for pid in [child.pid for child in children if any("spawn_main" in word for word in child.cmdline())]:
-                    self.samples.setdefault(pid, []).append(read_memory(pid))
-            except (psutil.Error, OSError):
-                pass
-            time.sleep(0.05)
+def measure_together(params: Path, workers: int, copies: str) -> Together:
+    """What so many workers have once all of them are ready."""
+    processes = [_start(params, copies) for _ in range(workers)]
+    try:
+        costs = [json.loads(process.stdout.readline()) for process in processes if process.stdout is not None]
+        pss = sum(read_memory(process.pid).pss for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    walls, cpus, peaks = zip(*costs, strict=True)
+    return Together(pss, max(peaks), max(walls), sum(cpus))
 
 
-def read_memory(pid: int) -> Sample:
-    """What /proc says of a process. Raises OSError where it is gone."""
-    sizes: dict[str, int] = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
-        name, size, *_ = line.split()
-        sizes[name.rstrip(":")] = int(size) * 1024
-    return Sample(time.time(), sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Pss"], sizes["Rss"])
+def compare_copies(params: Path, workers: Sequence[int], repeats: int) -> Table:
+    rows = []
+    for count in workers:
+        runs: dict[str, list[Together]] = {OWN: [], SHARED: []}
+        for _ in range(repeats):
+            for copies, results in runs.items():  # alternating, so that both have the machine's other work
+                results.append(measure_together(params, count, copies))
+        for copies, results in runs.items():
+            sizes = [spread([getattr(r, what) / MIB for r in results], 0) for what in ("pss", "peak")]
+            times = [spread([getattr(r, what) for r in results], 2) for what in ("wall", "cpu")]
+            rows.append((f"{count}, {copies}", *sizes, *times))
+    columns = ("workers, copies", "memory of all, MiB", "peak of one, MiB", "until ready, s", "CPU of all, s")
+    return Table(columns, tuple(rows))
 
 
-def run_queue(files: Sequence[Path], workers: int) -> dict[int, list[Sample]]:
-    """The samples of each worker process of ``ptydask run`` on these params files."""
-    command = [sys.executable, "-m", "ptydask", "run", *map(str, files), "--cluster", "local"]
-    process = subprocess.Popen(
-        [*command, "--workers", str(workers)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    watch = Watch(process)
-    watching = threading.Thread(target=watch.run)
-    watching.start()
-    _, said = process.communicate()
-    watching.join()
+def measure_flat(params: Path, trials: int) -> Table:
+    with _start(params, f"{FLAT} {trials}") as process:
+        assert process.stdout is not None
+        samples = [json.loads(line) for line in process.stdout]
     if process.returncode != 0:
-        raise SystemExit(f"the run failed:\n{said}")
-    return watch.samples
-
-
-def trial_spans(results: Sequence[Path]) -> dict[str, list[tuple[float, float, str]]]:
-    """Begin, end and study of the trials of each worker, in order."""
-    spans: dict[str, list[tuple[float, float, str]]] = {}
-    for path in results:
-        with reader.open(path) as study:
-            for record in study.records():
-                began = datetime.fromisoformat(record.started).timestamp()
-                spans.setdefault(record.worker, []).append((began, began + record.seconds, path.stem))
-    return {worker: sorted(trials) for worker, trials in sorted(spans.items())}
-
-
-def usage_of(samples: Sequence[Sample], trials: Sequence[tuple[float, float, str]]) -> list[Usage]:
-    """What one worker used in each study that it was in, in order."""
-    usage, before = [], 0.0
-    for study in dict.fromkeys(trial[2] for trial in trials):
-        own = [(begin, end) for begin, end, name in trials if name == study]
-        inside = [sample for sample in samples if before <= sample.at <= own[-1][1]]
-        settled = [sample for sample in inside if sample.at >= own[0][1]] or inside[-1:]
-        middle = sorted(settled, key=lambda sample: sample.uss)[len(settled) // 2]
-        usage.append(Usage(study, max(sample.uss for sample in inside), middle))
-        before = own[-1][1]
-    return usage
-
-
-def measure(files: Sequence[Path], workers: int) -> list[list[Usage]]:
-    """By worker. Workers and processes are paired by their ages: both are numbered as they are started."""
-    results = [file.parent / "out" / f"{file.stem}.h5" for file in files]
-    samples = run_queue(files, workers)
-    spans = trial_spans(results)
-    for file in results:
-        file.unlink()
-        file.with_suffix(".journal").unlink()
-    return [usage_of(samples[pid], trials) for pid, trials in zip(sorted(samples), spans.values(), strict=False)]
-
-
-def print_rows(workers: int, usage: Sequence[Sequence[Usage]], alone: Mapping[str, Usage]) -> None:
-    for worker, studies in enumerate(usage):
-        for one in studies:
-            of_it = alone[one.study.removesuffix("-again")]
-            sizes = [one.peak, one.settled.uss, one.settled.pss, one.settled.rss, of_it.peak, of_it.settled.uss]
-            more = one.settled.uss / of_it.settled.uss - 1
-            cells = "  ".join(f"{size / MIB:>8.0f}" for size in sizes)
-            print(f"{workers:>7}  {worker:>6}  {one.study:<12}  {cells}  {100 * more:>+6.1f} %", flush=True)
-
-
-HEAD = "workers  worker  study             peak   settled (pss)    (rss)     alone: peak settled    more"
+        raise SystemExit("the worker with many trials failed")
+    rows = tuple((f"{n}", f"{rss / MIB:.1f}", f"{uss / MIB:.1f}", f"{cpu:.1f}") for n, rss, uss, cpu in samples)
+    return Table(("trials", "resident, MiB", "its own, MiB", "CPU since its start, s"), rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scan", type=int, default=64, help="positions along a side")
-    parser.add_argument("--pixels", type=int, nargs="+", default=[128, 96, 128], help="of each data set")
+    parser.add_argument("--pixels", type=int, default=128, help="of a pattern's side")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--trials", type=int, default=2, help="of each worker in each study")
-    parser.add_argument("--again", action="store_true", help="go back to the first data set at the end")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=500, help="of the worker with many")
+    parser.add_argument("--params", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--be", help=argparse.SUPPRESS)
+    add_write_argument(parser)
     args = parser.parse_args()
+    if args.be is not None:
+        if args.be.startswith(FLAT):
+            be_flat(args.params, int(args.be.split()[1]))
+        else:
+            be_worker(args.params, args.be)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sets = [DataSet(f"set{place}", args.scan, pixels) for place, pixels in enumerate(args.pixels)]
-        print(*(f"{one.name}: {one.bytes / MIB:.0f} MiB" for one in sets), sep=", ")
-        files = [one.write(folder, args.trials) for one in sets]
-        alone = {file.stem: measure([file], 1)[0][0] for file in files}
-        if args.again:
-            files.append(sets[0].write_params(folder, f"{sets[0].name}-again", args.trials))
-        print(HEAD)
-        for workers in args.workers:
-            print_rows(workers, measure(files, workers), alone)
+        large, tiny = DataSet("large", args.scan, args.pixels), DataSet("tiny", 8, 32)
+        together = compare_copies(large.write(folder, 1), args.workers, args.repeats)
+        print(together, flush=True)
+        flat = measure_flat(tiny.write(folder, 1), args.trials)
+        print(flat, flush=True)
+    if args.write:
+        write_section(
+            "memory",
+            "Memory",
+            f"Patterns of {large.bytes / MIB:.0f} MiB ({args.scan} x {args.scan} of {args.pixels} x {args.pixels}), read "
+            "by workers of one core on one machine at the same time. The memory of all is the sum of proportional set "
+            "sizes: a page that two have counts half for each.",
+            together,
+            "One worker and many trials of 2 iterations of 8 x 8 patterns of 32 x 32.",
+            flat,
+        )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@
 # slopes: the slopes of a trial's loss beside differences of whole trials, on the problems of search.
 # guess, guess_large: guesses of planted scans beside the truth; time and memory of a guess on 16 GiB.
 # metrics: what each metric chooses on data whose specimen is known, and how much worse the object is there.
-# memory: what workers of a queue hold in each study, beside that study alone.
 # threads: an iteration of one worker with all cores and of one a core, beside busy processes.
+# memory: what workers of one machine hold with one copy of the data and with one each; a worker over many trials.
+# queue_memory: what workers of a queue hold in each study, beside that study alone.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -20,7 +21,7 @@ name=vs_ptyrad extras=ptyrad,analysis,test
 case "${1:-}" in
     vs_ptyrad | orchestration | scaling | messages | chaos | store | command | threads) name=$1; shift ;;
     # these compute one trial at a time, and the Gaussian processes of search are small
-    search | staged | earlier | slopes | guess | guess_large | metrics | memory)
+    search | staged | earlier | slopes | guess | guess_large | metrics | memory | queue_memory)
         name=$1; shift
         export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} ;;
 esac

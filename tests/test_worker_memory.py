@@ -1,4 +1,4 @@
-"""A worker that goes from study to study has the memory of the one that it is in; see also benchmarks/memory.py."""
+"""A worker that goes from study to study has the memory of the one that it is in; see also benchmarks/queue_memory.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 import pytest
 from engine_cases import NEVER, go_on, params, plan, trial, write_patterns
 
-from ptydask.engines.ptyrad import release
+from ptydask.engines.ptyrad import measurements, release
 from ptydask.errors import DataError
 from ptydask.model import HeldOut, StudyPlan
 from ptydask.storage import urls
@@ -59,8 +59,9 @@ def large_data(small: StudyPlan, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def open_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Open]:
-    """What a worker does when it comes to a study."""
+    """What a worker does when it comes to a study. Its patterns are its own: see test_shared_patterns.py."""
     monkeypatch.setattr(process, "_open", None)
+    monkeypatch.setattr(measurements, "_SHARED_FROM", 2**62)
 
     def come_to(study: StudyPlan) -> process.OpenSession:
         setup = process.RunSetup(study, urls.StorageSpec(""), study.name, tmp_path, study.name, 120.0, 1)

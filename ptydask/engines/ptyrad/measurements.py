@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptydask.engines.ptyrad import hdf5_patterns, release
+from ptydask.engines import shared_copy
+from ptydask.engines.memory_limit import memory_limit
+from ptydask.engines.ptyrad import hdf5_patterns, loading_place, release, scratch_patterns
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
 from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
 from ptydask.errors import DataError, one_line
@@ -105,51 +108,142 @@ def take_resting() -> RestingMeasurements | None:
     return kept
 
 
+_SHARED_FROM = 2**26
+"""Bytes of patterns from which on the workers of a machine have one copy: fewer are read sooner than found."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedPatterns:
+    """What PtyRAD's Initializer makes of the data file, in host memory."""
+
+    variables: Mapping[str, Any]
+    """See :class:`Measurements`."""
+    shape_params: Mapping[str, Any]
+    file_cache: Mapping[str, Any]
+    detector: slice
+    held_out: NDArray[Any] | None
+    """Electrons taken out of the patterns, as integers, as far as the detector goes."""
+    intensity_unit: float
+    """Detector units that an intensity of 1 stands for."""
+
+
 def load(
-    config: Mapping[str, Any], seed: int, device: str, file: Path | None, split: CountSplit | None = None
+    config: Mapping[str, Any],
+    seed: int,
+    device: str,
+    file: Path | None,
+    split: CountSplit | None = None,
+    contents: str = "",
 ) -> Measurements:
     """Read and process the patterns and put them on the device; with ``split``, without the electrons held out.
+
+    With ``contents``, which tells the data files from others of their names, the patterns in host memory are one copy
+    for all processes of this machine that load the same, unless they are small or a GPU has them.
 
     Raises DataError where they cannot be read, have the wrong shape, hold values that are not finite, have no positive
     intensity, or do not fit the device; it names ``file``, the params file.
     """
-    init_params = {**config["init_params"], "meas_export": None}  # every worker would write the same file
-    path = str((init_params.get("meas_params") or {}).get("path", ""))
-    device_patterns: torch.Tensor | None = None
-    _require_whole(init_params, file)
-    init = _checking_initializer(split)(init_params, seed=seed)
-    try:
-        with np.errstate(all="ignore"):  # what comes of it is checked here
-            init.init_cache()
-            init.init_measurements()
-        _check_processed(init.init_variables)
-        if config["model_params"].get("preload_data", True):
-            device_patterns = _copy_to_device(init.init_variables["measurements"], device)
-    except _UnusablePatterns as error:
-        raise DataError(str(error), file=file, key=_PATH_KEY, value=path, hint=error.hint) from None
-    except Exception as error:
-        rule, hint = _explain_failure(error, Path(path))
-        raise DataError(rule, file=file, key=_PATH_KEY, value=path, hint=hint) from error
-    variables = {name: value for name, value in init.init_variables.items() if name != "random_seed"}
-    if device_patterns is not None:
-        variables["measurements"] = _host_view(variables["measurements"], device_patterns)
+    key, init_params = key_of(config["init_params"], seed, split), config["init_params"]
+    preloaded = bool(config["model_params"].get("preload_data", True))
+    folder = _choose_folder(config, preloaded, file, split)
+    read = partial(_read_patterns, config, seed, file, split, folder)
+    if contents and _bytes_read(init_params) >= _SHARED_FROM and not (preloaded and device != "cpu"):
+        patterns = _share_patterns(f"{contents} {release.installed().version} {np.__version__} {key}", read, folder)
+    else:
+        patterns = read()
+    variables, resident = dict(patterns.variables), None
+    if preloaded:
+        try:
+            resident = _copy_to_device(variables["measurements"], device)
+        except _UnusablePatterns as error:
+            raise _data_error(error, init_params, file) from None
+        variables["measurements"] = _host_view(variables["measurements"], resident)
     return Measurements(
-        key=key_of(config["init_params"], seed, split),
+        key=key,
         variables=variables,
-        shape_params={name: init.init_params[name] for name in _SHAPE_KEYS},
-        file_cache={name: getattr(init, name) for name in _FILE_CACHE},
-        resident=device_patterns,
-        detector=init.detector,
-        held_out=None if split is None else _held_out_counts(init, split, device_patterns),
+        shape_params=patterns.shape_params,
+        file_cache=patterns.file_cache,
+        resident=resident,
+        detector=patterns.detector,
+        held_out=None if split is None else _held_out_counts(patterns, split, resident),
     )
 
 
-def _held_out_counts(init: Any, split: CountSplit, resident: torch.Tensor | None) -> HeldOutCounts:
-    counts = torch.from_numpy(init.held_out)
+def _bytes_read(init_params: Mapping[str, Any]) -> int:
+    positions = int(init_params["pos_N_scan_slow"]) * int(init_params["pos_N_scan_fast"])
+    return 4 * positions * int(init_params["meas_Npix"]) ** 2
+
+
+def _choose_folder(
+    config: Mapping[str, Any], preloaded: bool, file: Path | None, split: CountSplit | None
+) -> Path | None:
+    """Of the file that the patterns are read into; None for memory. Raises DataError where they fit neither."""
+    init = config["init_params"]
+    itemsize = scratch_patterns.stored_itemsize(init)
+    need = loading_place.estimate_loading(init, itemsize, counts_held_out=split is not None)
+    scratch = scratch_patterns.scratch_space()
+    try:
+        return loading_place.choose_place(need, memory_limit(), preloaded, itemsize > 0, scratch)
+    except loading_place.DoesNotFit as error:
+        path = str((init.get("meas_params") or {}).get("path", ""))
+        raise DataError(error.rule, file=file, key=_PATH_KEY, value=path, hint=error.hint) from None
+
+
+def _share_patterns(identity: str, read: Callable[[], ProcessedPatterns], folder: Path | None) -> ProcessedPatterns:
+    def take_apart() -> tuple[shared_copy.Arrays, ProcessedPatterns]:
+        patterns = read()
+        variables = dict(patterns.variables)
+        arrays = {"measurements": variables.pop("measurements")}
+        if patterns.held_out is not None:
+            arrays["held_out"] = patterns.held_out
+        return arrays, replace(patterns, variables=variables, held_out=None)
+
+    arrays, rest = shared_copy.one_copy(identity, take_apart, folder)
+    variables = {**rest.variables, "measurements": arrays["measurements"]}
+    shared: ProcessedPatterns = replace(rest, variables=variables, held_out=arrays.get("held_out"))
+    return shared
+
+
+def _read_patterns(
+    config: Mapping[str, Any], seed: int, file: Path | None, split: CountSplit | None, folder: Path | None
+) -> ProcessedPatterns:
+    init_params = {**config["init_params"], "meas_export": None}  # every worker would write the same file
+    _require_whole(init_params, file)
+    init = _checking_initializer(split)(init_params, seed=seed)
+    try:
+        # What comes of it is checked here.
+        with np.errstate(all="ignore"), scratch_patterns.reading_into(folder, init_params):
+            init.init_cache()
+            init.init_measurements()
+        _check_processed(init.init_variables)
+    except Exception as error:
+        raise _data_error(error, init_params, file) from (None if isinstance(error, _UnusablePatterns) else error)
+    return ProcessedPatterns(
+        variables={name: value for name, value in init.init_variables.items() if name != "random_seed"},
+        shape_params={name: init.init_params[name] for name in _SHAPE_KEYS},
+        file_cache={name: getattr(init, name) for name in _FILE_CACHE},
+        detector=init.detector,
+        held_out=init.held_out,
+        intensity_unit=init.intensity_unit,
+    )
+
+
+def _data_error(error: Exception, init_params: Mapping[str, Any], file: Path | None) -> DataError:
+    path = str((init_params.get("meas_params") or {}).get("path", ""))
+    if isinstance(error, _UnusablePatterns):
+        rule, hint = str(error), error.hint
+    else:
+        rule, hint = _explain_failure(error, Path(path))
+    return DataError(rule, file=file, key=_PATH_KEY, value=path, hint=hint)
+
+
+def _held_out_counts(patterns: ProcessedPatterns, split: CountSplit, resident: torch.Tensor | None) -> HeldOutCounts:
+    assert patterns.held_out is not None
+    counts = torch.from_numpy(patterns.held_out)
     if resident is not None:
         counts = counts.to(resident.device)
-    expected = init.intensity_unit / split.gain * split.exposure
-    rows, mean = init.detector, torch.from_numpy(init.init_variables["meas_avg_pattern"])
+    expected = patterns.intensity_unit / split.gain * split.exposure
+    rows, mean = patterns.detector, torch.from_numpy(patterns.variables["meas_avg_pattern"])
     mean = mean if len(mean) == counts.shape[-1] else mean[rows, rows]  # padded before the run, or not
     return HeldOutCounts.of(counts, expected, split.gain, mean)
 

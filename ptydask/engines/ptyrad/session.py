@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -37,8 +38,10 @@ class PtyradSession:
         self._plan, self._slot = plan, slot
         self._own_metrics = OwnMetrics(plan)
         self._worker = WorkerState("cuda" if slot.cuda is not None and torch.cuda.is_available() else "cpu")
+        self._checksums: Mapping[str, str] = {}
+        with suppress(OSError):  # loading says what cannot be read
+            self._checksums = provenance.checksums(plan.config)
         self._measurements: Measurements | None = self._first_measurements()
-        self._checksums = provenance.checksums(plan.config)
         gc.collect()
         gc.freeze()  # what is there now stays; after a trial only that trial's objects are looked at
 
@@ -119,20 +122,20 @@ class PtyradSession:
 
     def _first_measurements(self) -> Measurements:
         """Those that the session before this one left, if they are the same, or what is loaded now."""
-        config, resting = self._plan.config, measurements.take_resting()
-        if resting is not None and (resting.measurements.key, resting.device) == (
-            _first_key(self._plan),
-            self._worker.device,
-        ):
-            with suppress(OSError):
-                if provenance.checksums(config) == resting.checksums:
-                    return resting.measurements
+        resting = measurements.take_resting()
+        if resting is not None and self._checksums and self._checksums == resting.checksums:
+            kept = resting.measurements
+            if (kept.key, resting.device) == (_first_key(self._plan), self._worker.device):
+                return kept
+            del kept
         resting = None  # first: there may be no room for both
-        return self._load_measurements(config, self._plan.seed, self._split(self._plan.seed))
+        return self._load_measurements(self._plan.config, self._plan.seed, self._split(self._plan.seed))
 
     def _load_measurements(self, config: Mapping[str, Any], seed: int, split: CountSplit | None) -> Measurements:
+        key = measurements.key_of(config["init_params"], seed, split)
+        contents = json.dumps(self._checksums) if self._checksums and key == _first_key(self._plan) else ""
         with trial_log.capture_log():
-            return measurements.load(config, seed, self._worker.device, self._plan.source.path, split)
+            return measurements.load(config, seed, self._worker.device, self._plan.source.path, split, contents)
 
     def _trial_output(
         self, recon: Reconstruction, trial: TrialInput, steps: Mapping[str, Any], progress: TrialProgress
