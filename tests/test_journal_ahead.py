@@ -303,6 +303,20 @@ def test_late_comers_begin_at_a_snapshot(owner: Owner) -> None:
     assert late.state() == other.state() == from_the_beginning(owner)
 
 
+def test_a_study_that_goes_on_has_a_snapshot_at_once(owner: Owner) -> None:
+    """Of its driver, which has replayed all of it; the distributions that trials share are in it once."""
+    worker = Process(owner)
+    for _ in range(50):
+        number = worker.storage.create_new_trial(0)
+        worker.storage.set_trial_param(number, "x", 0.5, FloatDistribution(0, 1))
+        worker.storage.set_trial_state_values(number, TrialState.COMPLETE, [1.0])
+    assert owner.snapshot is None
+    Process(owner, waits=True).storage.save_snapshot()
+    assert owner.snapshot is not None
+    assert owner.snapshot.count(b"FloatDistribution") == owner.snapshot.count(b"step") == 1
+    assert Process(owner).state() == from_the_beginning(owner)
+
+
 @pytest.mark.parametrize(
     ("logs", "expected"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from itertools import pairwise
 from typing import Any
@@ -104,17 +103,3 @@ def test_snapshots_become_rare() -> None:
     gaps = [later - earlier for earlier, later in pairwise(due)]
     assert all(gap <= max(study_journal.SNAPSHOT_EVERY, before / 8) for gap, before in zip(gaps, due, strict=False))
     assert sum(due) < 20 * 100_000
-
-
-def test_a_snapshot_is_small_and_complete() -> None:
-    """Pickled it holds the distributions once."""
-    storage = StudyJournal(Lines())
-    study = storage.create_new_study([StudyDirection.MINIMIZE], "a")
-    for _ in range(50):
-        trial = storage.create_new_trial(study)
-        storage.set_trial_param(trial, "x", 0.5, FloatDistribution(0, 1))
-        storage.set_trial_state_values(trial, State.COMPLETE, [1.0])
-    storage.get_all_trials(study)
-    data = pickle.dumps(storage._replay_result, pickle.HIGHEST_PROTOCOL)
-    assert pickle.loads(data).get_all_trials(study, None) == storage.get_all_trials(study)
-    assert data.count(b"step") == 1

@@ -106,8 +106,11 @@ class StudyJournal(JournalStorage):
     def save_snapshot(self) -> None:
         """Keep what was replayed for those who join later."""
         with self._thread_lock:
-            if isinstance(self._backend, AheadBackend) and self._backend.is_level:
-                self._backend.save_snapshot(pickle.dumps(self._replay_result, pickle.HIGHEST_PROTOCOL))
+            if not isinstance(self._backend, AheadBackend) or not self._backend.is_level:
+                return
+            for study in self._replay_result.get_all_studies():
+                self._look_at(study._study_id)  # with the distributions of each trial it would be twice as large
+            self._backend.save_snapshot(pickle.dumps(self._replay_result, pickle.HIGHEST_PROTOCOL))
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """A new trial, and now and then a snapshot."""
@@ -122,9 +125,13 @@ class StudyJournal(JournalStorage):
         """See Optuna's."""
         with self._thread_lock:
             self._sync_with_backend()
-            replayed = self._replay_result
-            replayed.get_study(study_id)  # raises KeyError where there is none, or no more
-            lists = self._lists.setdefault(study_id, _TrialLists())
-            lists.update(replayed._study_id_to_trial_ids[study_id], replayed._trials)
-            trials = lists.select(states)
+            trials = self._look_at(study_id).select(states)
             return copy.deepcopy(trials) if deepcopy else trials
+
+    def _look_at(self, study_id: int) -> _TrialLists:
+        """The lists of a study, up to date with the replay. Raises KeyError where there is none, or no more."""
+        replayed = self._replay_result
+        replayed.get_study(study_id)
+        lists = self._lists.setdefault(study_id, _TrialLists())
+        lists.update(replayed._study_id_to_trial_ids[study_id], replayed._trials)
+        return lists
