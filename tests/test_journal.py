@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ptydask.errors import ConfigError, StorageError
+from ptydask.storage import journal as journal_module
 from ptydask.storage import urls
 from ptydask.storage.journal import JournalFile, decode, encode, must_last
 
@@ -141,3 +142,18 @@ def test_nothing_listens_there(tmp_path: Path) -> None:
         urls.connect(spec)
     assert "s3cret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", range(13))
+def test_lines_that_are_not_in_memory_are_read(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long journal the latest lines are kept, all others are in the file: those of an earlier run, too."""
+    monkeypatch.setattr(journal_module, "RECENT", 2)
+    lines = [LINE[:-1] + b',"n":%d}' % 10**n for n in range(11)]
+    path = tmp_path / "j"
+    path.write_bytes(b"".join(line + b"\n" for line in lines[:5]))
+    journal = JournalFile(path)
+    for first in range(5, 11, 2):
+        journal.append(lines[first : first + 2])
+    assert len(journal) == 11
+    assert journal.since(number) == lines[number:]
+    journal.close()

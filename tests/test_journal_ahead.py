@@ -10,13 +10,13 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from ptydask.errors import StorageError
 from ptydask.storage import transport
 from ptydask.storage.ahead import NOTHING, AheadBackend, need_not_wait
+from ptydask.storage.study_journal import StudyJournal
 
 
 class Owner:
@@ -80,7 +80,7 @@ class Process:
 
     def __init__(self, owner: Owner, *, waits: bool = False) -> None:
         self.backend = Backend(owner, waits=waits)
-        self.storage = JournalStorage(self.backend)
+        self.storage = StudyJournal(self.backend)
         self.trial: int | None = None
         self.steps = 0
 
@@ -90,7 +90,7 @@ class Process:
         return replayed(self.storage)
 
 
-def replayed(storage: JournalStorage) -> dict[str, Any]:
+def replayed(storage: StudyJournal) -> dict[str, Any]:
     result = storage._replay_result
     trials = {number: vars(trial) for number, trial in result._trials.items()}
     return {"read": result.log_number_read, "trials": trials, "of": result._study_id_to_trial_ids}
@@ -100,13 +100,13 @@ def from_the_beginning(owner: Owner) -> dict[str, Any]:
     """What the journal says, as a process that was not there replays it: without a snapshot."""
     bare = Owner()
     bare.lines = owner.lines[:]
-    return replayed(JournalStorage(Backend(bare)))
+    return replayed(StudyJournal(Backend(bare)))
 
 
 @pytest.fixture
 def owner() -> Owner:
     owner = Owner()
-    JournalStorage(Backend(owner, waits=True)).create_new_study([StudyDirection.MINIMIZE], "s")
+    StudyJournal(Backend(owner, waits=True)).create_new_study([StudyDirection.MINIMIZE], "s")
     return owner
 
 
@@ -268,7 +268,7 @@ def test_a_trial_that_was_closed_meanwhile_refuses_more(owner: Owner, look: bool
     another = worker.storage.create_new_trial(0)
     assert worker.storage.get_trial(another).number == 1
     assert worker.state()["read"] == len(owner.lines)
-    worker.backend.save_snapshot(b"")
+    worker.storage.save_snapshot()
     assert owner.snapshot is None, "its state is not the journal's in what it wrote of the closed trial"
 
 
@@ -301,6 +301,20 @@ def test_late_comers_begin_at_a_snapshot(owner: Owner) -> None:
     late.storage.create_new_trial(0)
     other.backend.flush()
     assert late.state() == other.state() == from_the_beginning(owner)
+
+
+def test_a_study_that_goes_on_has_a_snapshot_at_once(owner: Owner) -> None:
+    """Of its driver, which has replayed all of it; the distributions that trials share are in it once."""
+    worker = Process(owner)
+    for _ in range(50):
+        number = worker.storage.create_new_trial(0)
+        worker.storage.set_trial_param(number, "x", 0.5, FloatDistribution(0, 1))
+        worker.storage.set_trial_state_values(number, TrialState.COMPLETE, [1.0])
+    assert owner.snapshot is None
+    Process(owner, waits=True).storage.save_snapshot()
+    assert owner.snapshot is not None
+    assert owner.snapshot.count(b"FloatDistribution") == owner.snapshot.count(b"step") == 1
+    assert Process(owner).state() == from_the_beginning(owner)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,15 @@ import pytest
 from ptydask import sampling
 from ptydask.distributions import Choice, Distribution, FloatRange, IntRange, QuantileDistribution
 from ptydask.model import BY_SAMPLER, BY_SLOPES, ComponentSpec, Scalar, TrialRecord, TrialState
-from ptydask.proposals import PastTrial, TrialEvidence, locate_optimum, propose_point, sampler_is_ahead, slopes_lead
+from ptydask.proposals import (
+    PastTrial,
+    TrialEvidence,
+    locate_optimum,
+    next_point,
+    propose_point,
+    sampler_is_ahead,
+    slopes_lead,
+)
 from ptydask.proposals.agreement import find_contradicted
 from ptydask.proposals.coordinates import UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Observations
@@ -534,3 +542,44 @@ def test_parameters_that_are_held_stay() -> None:
         study.tell(trial, told.error)
         origins.append(trial.user_attrs.get("origin"))
     assert origins[1:] == [BY_SLOPES] * 4
+
+
+# --- many trials -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("points", "others", "grid"), [(40, 7, True), (5, 60, True), (300, 50, False), (1, 1, True)])
+@pytest.mark.parametrize("seed", range(3))
+def test_near_is_near_in_every_coordinate(points: int, others: int, grid: bool, seed: int) -> None:
+    """Whichever of the two are more, and where distances are the reach itself."""
+    rng = np.random.default_rng(seed)
+    first, second = (rng.random((count, 3)) for count in (points, others))
+    if grid:
+        first, second = np.round(4 * first) / 4, np.round(4 * second) / 4
+    for reach in (np.full(3, 1e-6), np.array([0.25, 0.5, 0.1]), np.zeros(3)):
+        expected = np.any(np.all(np.abs(first[:, None] - second[None]) <= reach, axis=2), axis=1)
+        np.testing.assert_array_equal(next_point._is_near(first, second, reach), expected)
+
+
+def test_the_model_of_a_large_study_is_fitted_where_its_best_trials_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One more trial that is none of them changes no value of it, and costs no fit."""
+    fits: list[Observations] = []
+
+    def counted(model: GaussianProcess, seen: Observations) -> Any:
+        fits.append(seen)
+        return find_contradicted(model, seen)
+
+    monkeypatch.setattr(next_point, "find_contradicted", counted)
+    next_point._fit_arrays.cache_clear()
+    rng = np.random.default_rng(0)
+    tell = bowl(PLANE, {"scale": 1.04, "rotation": -1.5})
+    told = [
+        tell({"scale": scale, "rotation": rotation}) for scale, rotation in rng.uniform([0.9, -4], [1.1, 4], (120, 2))
+    ]
+    far, best = tell({"scale": 0.9, "rotation": 4.0}), tell({"scale": 1.04, "rotation": -1.5})
+    cube = UnitCube(PLANE)
+    models = [next_point.fit_model(cube, evidence, "minimize")[0] for evidence in (told, [*told, far], [*told, best])]
+    assert len(fits) == 2
+    assert models[0] is models[1]
+    assert models[2] is not models[0]

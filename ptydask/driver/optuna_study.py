@@ -74,7 +74,7 @@ class OptunaStudy:
 
     def running(self, now: datetime) -> tuple[RunningTrial, ...]:
         """Trials of this store under way."""
-        running = [trial for trial in self.trials() if trial.state is State.RUNNING]
+        running = self.study.get_trials(deepcopy=False, states=(State.RUNNING,))
         own = [trial for trial in running if self._as_begun(trial).store == self.store]
         return tuple(_to_running_trial(trial, self._values(trial), now) for trial in own)
 

@@ -41,9 +41,12 @@ _EVALUATIONS = 80
 _JITTER = 1e-8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Observations:
-    """What trials told, in the coordinates of a unit cube; NaN where a trial did not tell it."""
+    """What trials told, in the coordinates of a unit cube; NaN where a trial did not tell it.
+
+    The arrays are never changed.
+    """
 
     points: Floats
     """(n, d)"""

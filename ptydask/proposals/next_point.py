@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,12 +107,26 @@ def fit_model(
     values = np.array([np.nan if trial.error is None else sign * trial.error for trial in chosen])
     slopes = sign * np.stack([cube.encode_gradient(trial.params, trial.gradient) for trial in chosen])
     values, slopes = _cap_outliers(values, slopes)
+    points = np.stack([cube.encode_point(trial.params) for trial in chosen])
+    doubt = np.array([trial.doubt for trial in chosen])
+    return _fit_arrays(cube.size, *(array.tobytes() for array in (points, values, slopes, doubt, cube.is_choice)))
+
+
+@lru_cache(maxsize=8)
+def _fit_arrays(
+    size: int, points: bytes, values: bytes, slopes: bytes, doubt: bytes, is_choice: bytes
+) -> tuple[GaussianProcess, Observations]:
+    """The model of arrays of float64 and, the last one, bool.
+
+    The best of many trials are seldom others after one more: the model of a large study is kept for most of its trials.
+    """
+    told = np.frombuffer(values)
     observations = Observations(
-        points=np.stack([cube.encode_point(trial.params) for trial in chosen]),
-        values=values,
-        slopes=slopes,
-        is_choice=cube.is_choice,
-        doubt=np.array([trial.doubt for trial in chosen]),
+        points=np.frombuffer(points).reshape(len(told), size),
+        values=told,
+        slopes=np.frombuffer(slopes).reshape(len(told), size),
+        is_choice=np.frombuffer(is_choice, dtype=np.bool_),
+        doubt=np.frombuffer(doubt),
     )
     model = GaussianProcess(observations)
     contradicted = find_contradicted(model, observations)
@@ -186,9 +201,16 @@ def find_lowest_bound(
 
 def _is_near(points: Floats, others: Floats, reach: Floats) -> NDArray[np.bool_]:
     """Whether each of ``points`` (m, d) is within ``reach`` (d,) of one of ``others`` (n, d) in every coordinate."""
+    if len(points) < len(others):
+        return np.array([(np.abs(point - others) <= reach).all(1).any() for point in points], dtype=bool)
+    # Of many points those alone are compared that are near in the first coordinate.
+    order = np.argsort(points[:, 0])
+    sorted_points, span = points[order], reach[0] + _SAME
+    begins = np.searchsorted(sorted_points[:, 0], others[:, 0] - span, side="left")
+    ends = np.searchsorted(sorted_points[:, 0], others[:, 0] + span, side="right")
     near = np.zeros(len(points), dtype=bool)
-    for other in others:
-        near |= (np.abs(points - other) <= reach).all(1)
+    for other, begin, end in zip(others, begins, ends, strict=True):
+        near[order[begin:end]] |= (np.abs(sorted_points[begin:end] - other) <= reach).all(1)
     return near
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -90,15 +91,16 @@ def _locate(told: Sequence[TrialRecord], space: Mapping[str, Distribution], dire
     steps = cube.spacing[axes]
     # Where the loss still falls at the end of a range, the model may turn just before it.
     inside = (point[axes] > 0.5 * steps) & (point[axes] < 1 - 0.5 * steps)
-    # Whoever opens the results finds a trial there: the grid point nearest to the optimum, or the one next to it where
-    # the optimum lies between the two.
-    completed_points = np.stack([cube.encode_point(record.params) for record in told if _is_complete(record)])
-    near = (np.abs(completed_points - point)[:, axes] <= 0.5 * steps + deviations).all(1).any()
     # A loss that says nothing, and slopes of the wrong sign, have minima of the model, too: those are no optimum.
     at_rest = best.relative_decrease is None or best.relative_decrease <= AT_REST
     # Whichever trial is left out, the others have to be enough for a step in every direction.
     believed = np.isfinite(seen.slopes[:, axes]).sum(0) >= len(axes) + _BEYOND
-    settled = bool(near and at_rest and (inside & believed & (deviations <= _SETTLED * steps)).all())
+    settled = bool(at_rest and (inside & believed & (deviations <= _SETTLED * steps)).all())
+    if settled:
+        # Whoever opens the results finds a trial there: the grid point nearest to the optimum, or the one next to it
+        # where the optimum lies between the two.
+        completed_points = np.stack([cube.encode_point(record.params) for record in told if _is_complete(record)])
+        settled = bool((np.abs(completed_points - point)[:, axes] <= 0.5 * steps + deviations).all(1).any())
     params = cube.decode_point(point)
     units = {name: abs(cube.unit_of(name, params)) for name in names}
     center = {name: cube.value_at(name, float(point[axis])) for name, axis in zip(names, axes, strict=True)}
@@ -106,8 +108,21 @@ def _locate(told: Sequence[TrialRecord], space: Mapping[str, Distribution], dire
         center=center,
         deviation={name: float(d) * units[name] for name, d in zip(names, deviations, strict=True)},
         trial=best.number,
-        is_settled=settled and weigh_agreement(model, seen) > CLEARLY and _is_held(seen, point, axes, _HELD * steps),
+        is_settled=settled and _is_trusted(model, seen, tuple(point), tuple(axes), tuple(_HELD * steps)),
     )
+
+
+@lru_cache(maxsize=4)
+def _is_trusted(
+    model: GaussianProcess,
+    seen: Observations,
+    optimum: tuple[float, ...],
+    axes: tuple[int, ...],
+    reach: tuple[float, ...],
+) -> bool:
+    """Whether values and slopes agree, and the optimum stays where it is; asked anew only of another model."""
+    places = np.array(axes, dtype=np.intp)
+    return weigh_agreement(model, seen) > CLEARLY and _is_held(seen, np.array(optimum), places, np.array(reach))
 
 
 def _is_held(seen: Observations, optimum: Floats, axes: Indices, reach: Floats) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -30,21 +30,26 @@ class PointsTaken:
     def __init__(self, space: Mapping[str, Distribution]) -> None:
         self._space = dict(space)
         self._read: set[int] = set()
-        """Numbers of trials that have ended, and are in the following."""
+        """Numbers of trials that have ended, and are in the following; beside those of the first ``_all_read``."""
+        self._all_read = 0
         self._began: Keys = set()
         """Of all but those that were lost."""
         self._lost: dict[str, Keys] = {}
         """Of those that were, by results file."""
         self._by_store: dict[str, Keys] = {}
 
-    def sets_for(self, trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> tuple[list[Keys], list[Keys]]:
-        """What ``trial`` is not to repeat: points of the other ``trials`` of the study, and of its own results file.
+    def sets_for(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> tuple[list[Keys], list[Keys]]:
+        """What ``trial`` is not to repeat: points of the other trials of the study, and of its own results file.
 
+        ``trials`` are those of the study, all of them, by number.
         Each in several sets, which belong to this object. What a trial of another results file was lost with was not
         run there, and is not among the former.
         """
         store, began, own = _store_of(trial), Keys(), Keys()
-        for other in [other for other in trials if other.number not in self._read]:
+        while self._all_read in self._read:
+            self._read.remove(self._all_read)
+            self._all_read += 1
+        for other in [other for other in trials[self._all_read :] if other.number not in self._read]:
             key = self._key_of(other)
             if other.state.is_finished():
                 self._read.add(other.number)

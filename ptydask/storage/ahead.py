@@ -18,7 +18,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
-from optuna.storages.journal._base import BaseJournalSnapshot
 
 from ptydask.errors import StorageError
 from ptydask.storage.journal import decode, encode, must_last
@@ -37,8 +36,8 @@ def need_not_wait(logs: Iterable[dict[str, Any]]) -> bool:
     return all(log.get("op_code") in _OF_ITS_OWNER for log in logs)
 
 
-class AheadBackend(BaseJournalBackend, BaseJournalSnapshot):
-    """The end of a process that is asked for by one JournalStorage; how it calls is for those who inherit.
+class AheadBackend(BaseJournalBackend):
+    """The end of a process that is asked for by one StudyJournal; how it calls is for those who inherit.
 
     Where ``waits`` is true, it waits for every entry: it may write of trials that others own.
     """
@@ -134,10 +133,14 @@ class AheadBackend(BaseJournalBackend, BaseJournalSnapshot):
             self._entries.append(entry)
         self._note_answer()
 
+    @property
+    def is_level(self) -> bool:
+        """Whether what was replayed here is what the journal says."""
+        return not self._ahead and not self._overtaken
+
     def save_snapshot(self, snapshot: bytes) -> None:
-        """Keep the replayed state for workers that join later, unless it is not that of the journal."""
-        if not self._ahead and not self._overtaken:
-            self._call_journal(snapshot=snapshot)
+        """Keep the replayed state for workers that join later. Only where :attr:`is_level`."""
+        self._call_journal(snapshot=snapshot)
 
     def load_snapshot(self) -> bytes | None:
         """The latest replayed state; JournalStorage reads on from there."""

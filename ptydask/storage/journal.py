@@ -10,7 +10,9 @@ import errno
 import fcntl
 import json
 import os
+from array import array
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,12 @@ _FINISHED = {1, 2, 3}  # optuna.trial.TrialState COMPLETE, PRUNED, FAIL
 _CREATE_TRIAL, _SET_STATE = 4, 6  # optuna.storages.journal.JournalOperation
 
 
+RECENT = 10_000
+"""Lines, at least, that are kept in memory, of a journal that has as many: who works asks for the latest only."""
+
+
 class JournalFile:
-    """The lines of one journal, in memory and on disk.
+    """The lines of one journal: on disk, and the latest in memory.
 
     A last line that a kill cut short is dropped on opening: whoever wrote it was never told that it was there.
     Raises StorageError where the file cannot be read, written or understood.
@@ -35,9 +41,12 @@ class JournalFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
             self._lock_file()
-            self._lines = self._read_lines()
+            self._recent = self._read_lines()
         except OSError as error:
             raise StorageError(f"{path}: the study's journal cannot be opened: {error.strerror}") from error
+        self._starts = array("Q", accumulate((len(line) + 1 for line in self._recent), initial=0))
+        """Where each line begins in the file, and the next one will."""
+        self._forget()
         self._broken = False
         self.snapshot: bytes | None = None
 
@@ -74,7 +83,7 @@ class JournalFile:
         return lines
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._starts) - 1
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Hand the lines to the operating system: they outlive this process, not yet a power failure.
@@ -94,11 +103,27 @@ class JournalFile:
             except OSError:
                 self._broken = True
             raise StorageError(f"{self.path}: the study's journal cannot be written: {error.strerror}") from error
-        self._lines.extend(lines)
+        self._recent += lines
+        self._starts.extend([*accumulate((len(line) + 1 for line in lines), initial=before)][1:])
+        self._forget()
+
+    def _forget(self) -> None:
+        if len(self._recent) >= 2 * RECENT:
+            del self._recent[:-RECENT]
 
     def since(self, number: int) -> list[bytes]:
-        """Every line from ``number`` (counted from 0) on."""
-        return self._lines[number:]
+        """Every line from ``number`` (counted from 0) on. Raises StorageError where the disk does not give them."""
+        if number >= len(self):
+            return []
+        forgotten = len(self) - len(self._recent)
+        if number >= forgotten:
+            return self._recent[number - forgotten :]
+        begin, end = self._starts[number], self._starts[forgotten]
+        try:
+            earlier = os.pread(self._file.fileno(), end - begin, begin)
+        except OSError as error:
+            raise StorageError(f"{self.path}: the study's journal cannot be read: {error.strerror}") from error
+        return [*earlier.splitlines(), *self._recent]
 
     def sync(self) -> None:
         """Wait until the disk has everything that was appended so far."""

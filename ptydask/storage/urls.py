@@ -102,10 +102,14 @@ def connect(spec: StorageSpec, client: Client | None = None) -> BaseStorage:
     from optuna.storages import JournalStorage, RDBStorage
 
     if spec.kind == "journal":
+        from ptydask.storage.study_journal import StudyJournal
         from ptydask.storage.transport import DaskBackend
 
         assert spec.journal is not None
-        return JournalStorage(DaskBackend(spec.journal, client))
+        storage = StudyJournal(DaskBackend(spec.journal, client))
+        if client is not None:
+            storage.save_snapshot()  # of a study that goes on: its workers need not replay all of it, too
+        return storage
     try:
         if spec.kind == "redis":
             from optuna.storages.journal import JournalRedisBackend

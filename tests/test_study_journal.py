@@ -1,0 +1,105 @@
+"""What is asked of a study in a journal is answered as stock Optuna answers it, without reading all of it again."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.study import StudyDirection
+from optuna.trial import TrialState as State
+
+from ptydask.storage import study_journal
+from ptydask.storage.journal import decode, encode
+from ptydask.storage.study_journal import StudyJournal, snapshot_due
+
+
+class Lines(BaseJournalBackend):
+    """A journal in memory."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self.lines += encode(logs)
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        return decode(self.lines[log_number_from:])
+
+
+QUESTIONS = [None, *[(state,) for state in State], (State.COMPLETE, State.PRUNED), (State.RUNNING, State.COMPLETE), ()]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_question_is_answered_as_by_optuna(seed: int) -> None:
+    """Trials of two studies that wait, run, end out of order: of any states, in the order of their numbers."""
+    chance, lines = random.Random(seed), Lines()
+    ours, stock = StudyJournal(lines), JournalStorage(lines)
+    studies = [ours.create_new_study([StudyDirection.MINIMIZE], name) for name in "ab"]
+    under_way: list[int] = []
+    for _ in range(200):
+        match chance.randrange(4):
+            case 0:
+                under_way.append(ours.create_new_trial(chance.choice(studies)))
+            case 1 if under_way:
+                trial = chance.choice(under_way)
+                ours.set_trial_param(trial, chance.choice("xy"), chance.random(), FloatDistribution(0, 1))
+            case 2 if under_way:
+                trial = under_way.pop(chance.randrange(len(under_way)))
+                state = chance.choice([State.COMPLETE, State.PRUNED, State.FAIL])
+                ours.set_trial_state_values(trial, state, None if state is State.FAIL else [1.0])
+            case 3:
+                state = chance.choice(list(State))
+                value = 1.0 if state in (State.COMPLETE, State.PRUNED) else None
+                ours.create_new_trial(studies[0], optuna.trial.create_trial(state=state, value=value))
+        if chance.random() < 0.2:
+            study, states = chance.choice(studies), chance.choice(QUESTIONS)
+            assert ours.get_all_trials(study, states=states) == stock.get_all_trials(study, states=states)
+
+
+def test_a_study_that_is_gone_has_no_trials() -> None:
+    storage = StudyJournal(Lines())
+    study = storage.create_new_study([StudyDirection.MINIMIZE], "a")
+    storage.create_new_trial(study)
+    assert len(storage.get_all_trials(study)) == 1
+    storage.delete_study(study)
+    with pytest.raises(KeyError):
+        storage.get_all_trials(study)
+
+
+def test_the_callers_list_is_its_own() -> None:
+    storage = StudyJournal(Lines())
+    study = storage.create_new_study([StudyDirection.MINIMIZE], "a")
+    storage.set_trial_state_values(storage.create_new_trial(study), State.COMPLETE, [1.0])
+    for states in (None, (State.COMPLETE,)):
+        storage.get_all_trials(study, deepcopy=False, states=states).clear()
+        assert len(storage.get_all_trials(study, states=states)) == 1
+
+
+def test_distributions_are_shared_by_trials_that_have_the_same() -> None:
+    """What others have, or has them in another order, keeps its own."""
+    storage = StudyJournal(Lines())
+    study = storage.create_new_study([StudyDirection.MINIMIZE], "a")
+    x, y = FloatDistribution(0, 1), CategoricalDistribution(["a", "b"])
+    for names in ("xy", "xy", "yx", "x"):
+        trial = storage.create_new_trial(study)
+        for name in names:
+            storage.set_trial_param(trial, name, 1.0, x if name == "x" else y)
+        storage.set_trial_state_values(trial, State.COMPLETE, [1.0])
+    first, second, swapped, less = storage.get_all_trials(study, deepcopy=False)
+    assert first.distributions is second.distributions
+    assert [[*trial.distributions] for trial in (first, swapped, less)] == [["x", "y"], ["y", "x"], ["x"]]
+
+
+def test_snapshots_become_rare() -> None:
+    """A late comer replays an eighth of a large study at the most; all snapshots together grow with the study alone."""
+    due = [number for number in range(100_001) if snapshot_due(number)]
+    assert due[:3] == [100, 200, 300]
+    gaps = [later - earlier for earlier, later in pairwise(due)]
+    assert all(gap <= max(study_journal.SNAPSHOT_EVERY, before / 8) for gap, before in zip(gaps, due, strict=False))
+    assert sum(due) < 20 * 100_000
