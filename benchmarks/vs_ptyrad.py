@@ -1,6 +1,7 @@
 """The same trials through PtyRAD's own hypertune and through ptydask, in turn, on this machine.
 
-    python benchmarks/vs_ptyrad.py --trials 40 --repeats 3
+    python benchmarks/vs_ptyrad.py                                        the demo's data, and patterns of 128 x 128
+    python benchmarks/vs_ptyrad.py --pixels 48 --trials 40 --repeats 3    one of them alone
 
 PtyRAD's side is what its users do: as many processes as there are workers, all with the same params file, on
 one SQLite file, results and figures collated. ptydask's side is `python -m ptydask run --workers N`. Both get
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import shutil
@@ -22,13 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import sections
 import yaml
 
 Point = dict[str, float]
@@ -68,17 +71,33 @@ class Outcome:
         }
 
 
-def make_data(folder: Path, scan: int) -> dict[str, Any]:
-    """The demo's data with ``scan`` positions along a side; returns their params."""
+@dataclass(frozen=True)
+class Case:
+    """What both are given."""
+
+    pixels: int
+    """Of a pattern, along a side."""
+    trials: int
+    """Of one run, all workers together."""
+    repeats: int
+    """Runs of each tuner, in turn."""
+
+
+CASES = (Case(pixels=48, trials=40, repeats=3), Case(pixels=128, trials=8, repeats=2))
+"""Those of the page; the first is the demo's."""
+
+
+def make_data(folder: Path, scan: int, pixels: int) -> dict[str, Any]:
+    """The demo's data with ``scan`` positions and ``pixels`` of a pattern along a side; returns their params."""
     from ptydask import demo
     from ptydask.demo.microscope import Experiment, scan_positions, simulate_patterns
     from ptydask.store.foreign import demo_data
 
-    experiment = replace(Experiment(), scan=scan)
+    experiment = replace(Experiment(), scan=scan, pixels=pixels)
     folder.mkdir(parents=True)
     demo_data.write(folder / demo.DATA, experiment, simulate_patterns(experiment), scan_positions(experiment))
     params: dict[str, Any] = yaml.safe_load(demo.params_text(folder / demo.DATA))
-    params["init_params"] |= {"pos_N_scan_slow": scan, "pos_N_scan_fast": scan}
+    params["init_params"] |= {"pos_N_scan_slow": scan, "pos_N_scan_fast": scan, "meas_Npix": pixels}
     return params
 
 
@@ -200,50 +219,81 @@ def left_in(folder: Path) -> tuple[int, int]:
     return len(files), sum(path.stat().st_size for path in files)
 
 
-def report(outcomes: dict[str, list[Outcome]]) -> str:
-    """The table: medians of each tuner, and the ratio of the two."""
-    medians = {
-        tuner: {key: median(run.numbers()[key] for run in runs) for key in runs[0].numbers()}
-        for tuner, runs in outcomes.items()
-    }
-    lines = [f"{'median of ' + str(len(outcomes['ptydask'])):30}{'PtyRAD':>12}{'ptydask':>12}{'ratio':>9}"]
-    for key, theirs in medians["ptyrad"].items():
-        ours = medians["ptydask"][key]
-        ratio = f"{ours / theirs:9.3f}" if theirs else "        -"
-        lines.append(f"{key:30}{theirs:12.4g}{ours:12.4g}{ratio}")
-    return "\n".join(lines)
+def compare(outcomes: Mapping[str, Sequence[Outcome]]) -> sections.Table:
+    """Medians of each tuner, least and largest in brackets, and the ratio of the medians."""
+    rows = []
+    for key in outcomes["ptyrad"][0].numbers():
+        theirs, ours = ([run.numbers()[key] for run in outcomes[tuner]] for tuner in ("ptyrad", "ptydask"))
+        digits = max(0, 2 - int(math.log10(max(median(theirs), 0.01))))
+        ratio = f"{median(ours) / median(theirs):.2f}" if median(theirs) else "-"
+        rows.append((key, sections.spread(theirs, digits), sections.spread(ours, digits), ratio))
+    return sections.Table(("", "PtyRAD", "ptydask", "ratio"), tuple(rows))
+
+
+def measure(case: Case, workers: int, scan: int, iterations: int) -> dict[str, list[Outcome]]:
+    """The runs of each tuner."""
+    points = draw_points(case.trials, workers)
+    runs = {"ptyrad": run_ptyrad, "ptydask": run_ptydask}
+    outcomes: dict[str, list[Outcome]] = {tuner: [] for tuner in runs}
+    with tempfile.TemporaryDirectory(prefix="vs_ptyrad.") as scratch:
+        params = make_data(Path(scratch) / "data", scan, case.pixels)
+        params["recon_params"]["NITER"] = iterations
+        for repeat in range(case.repeats):
+            for tuner, run in runs.items():
+                folder = Path(scratch) / f"{tuner}{repeat}"
+                folder.mkdir()
+                outcome = run(params, points, folder, threads_of(workers))
+                outcomes[tuner].append(outcome)
+                print(f"{tuner} {repeat + 1}: {outcome.trials} trials in {outcome.whole:.1f} s", file=sys.stderr)
+                shutil.rmtree(folder)
+    return outcomes
+
+
+def threads_of(workers: int) -> int:
+    return max(1, (os.cpu_count() or 1) // workers)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trials an hour, files and bytes beside PtyRAD's own hypertune.")
-    parser.add_argument("--trials", type=int, default=40, help="of one run, all workers together (default: 40)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each tuner, in turn (default: 3)")
+    first = CASES[0]
+    parser.add_argument("--pixels", type=int, help="of a pattern, along a side")
+    parser.add_argument("--trials", type=int, help="of one run, all workers together")
+    parser.add_argument("--repeats", type=int, help="runs of each tuner, in turn")
     parser.add_argument("--workers", type=int, default=2, help="processes of each tuner (default: 2)")
     parser.add_argument("--scan", type=int, default=24, help="scan positions along a side (default: 24)")
     parser.add_argument("--iterations", type=int, default=12, help="of a trial (default: 12)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
+    sections.add_write_argument(parser)
     args = parser.parse_args()
-    if args.trials < args.workers or args.trials % args.workers:
+    cases = CASES
+    if args.pixels or args.trials or args.repeats:
+        cases = (Case(args.pixels or first.pixels, args.trials or first.trials, args.repeats or first.repeats),)
+    if any(case.trials % args.workers for case in cases):
         parser.error("--trials must be a multiple of --workers")
-    threads = max(1, (os.cpu_count() or 1) // args.workers)
-    points = draw_points(args.trials, args.workers)
-    outcomes: dict[str, list[Outcome]] = {"ptyrad": [], "ptydask": []}
-    runs = {"ptyrad": run_ptyrad, "ptydask": run_ptydask}
-    with tempfile.TemporaryDirectory(prefix="vs_ptyrad.") as scratch:
-        params = make_data(Path(scratch) / "data", args.scan)
-        params["recon_params"]["NITER"] = args.iterations
-        for repeat in range(args.repeats):
-            for tuner, run in runs.items():
-                folder = Path(scratch) / f"{tuner}{repeat}"
-                folder.mkdir()
-                outcome = run(params, points, folder, threads)
-                outcomes[tuner].append(outcome)
-                print(f"{tuner} {repeat + 1}: {outcome.trials} trials in {outcome.whole:.1f} s", file=sys.stderr)
-                shutil.rmtree(folder)
-    print(f"{args.trials} trials of {args.iterations} iterations, {args.workers} workers of {threads} thread(s)")
-    print(report(outcomes))
+    measured = []
+    for case in cases:
+        outcomes = measure(case, args.workers, args.scan, args.iterations)
+        what = (
+            f"Patterns of {case.pixels} x {case.pixels}: {case.trials} trials of {args.iterations} iterations, "
+            f"{args.workers} workers of {threads_of(args.workers)} thread(s), each {case.repeats} times, in turn."
+        )
+        measured.append((what, compare(outcomes), outcomes))
+        print(f"{what}\n{measured[-1][1]}\n", flush=True)
     if args.json:
-        args.json.write_text(json.dumps({t: [asdict(o) for o in runs_] for t, runs_ in outcomes.items()}, indent=1))
+        numbers = {
+            what: {tuner: [asdict(run) for run in runs] for tuner, runs in of.items()} for what, _, of in measured
+        }
+        args.json.write_text(json.dumps(numbers, indent=1))
+    if args.write:
+        sections.write_section(
+            "vs_ptyrad",
+            "Beside PtyRAD's own hypertune",
+            "The same trials by both, on the same data (the demo's, and the same scan with larger patterns), none pruned. "
+            "PtyRAD runs as processes on one SQLite file, with its figures and files. `whole` is with start-up and end, "
+            "`trials only` from the first trial's start to the last one's end. `in recon_step` is the share of the "
+            "workers' time that the reconstruction itself took: 1 is the floor below which no tuner can get.",
+            *(part for what, table, _ in measured for part in (what, table)),
+        )
 
 
 if __name__ == "__main__":
