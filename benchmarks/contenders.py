@@ -179,7 +179,7 @@ def run_optuna_distributed(work: Work) -> None:
 
 def run_ray(work: Work) -> None:
     """Ray Tune with its own median rule; its own random search, or Optuna's sampler."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "100"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     import optuna
     import ray
     from ray import tune

@@ -247,16 +247,17 @@ def write(costs: Sequence[tuple[str, str, Cost | str]]) -> None:
     sections.write_section(
         "orchestration",
         "What a trial costs",
-        f"An objective that does nothing, of {len(contenders.NAMES)} floats and {contenders.STEPS} reports, each of which "
-        f"may end a trial by the median rule; {contenders.WORKERS} workers. In ms a trial, over a study without its first "
-        "tenth, over its second tenth and over its last. Wall time is what lies between the ends of two trials, all "
-        "workers together. Calls are those of a worker to ptydask's storage, a trial.",
+        f"An objective that does nothing, of {len(contenders.NAMES)} floats and {contenders.STEPS} reports, each of "
+        f"which may end a trial by the median rule; {contenders.WORKERS} workers. In ms a trial, over a study without "
+        "its first tenth, over its second tenth and over its last. Wall time is what lies between the ends of two "
+        "trials, all workers together. Calls are those of a worker to ptydask's storage, a trial.",
         sections.Table(COLUMNS, tuple(rows)),
         "A study of ptydask leaves its results file with every trial's curve, attributes and digest, and a journal of "
-        "which no entry is lost; the others leave what each keeps on disk by default. Optuna runs as two processes on one "
-        "storage; its proxy's server has that storage to itself. optuna-distributed has two Dask workers, and its driver "
-        "alone has the journal file. Ray Tune has its own median rule, and its own random search or Optuna's TPE. TPE "
-        "costs more the more trials it knows: compare the last tenth of a short study with an early one of a long one. "
+        "which no entry is lost; the others leave what each keeps on disk by default. Optuna runs as two processes on "
+        "one storage; its proxy's server has that storage to itself. optuna-distributed has two Dask workers, and its "
+        "driver alone has the journal file. Ray Tune has its own median rule, and its own random search or Optuna's "
+        "TPE. TPE costs more the more trials it knows: compare the last tenth of a short study with an early one of a "
+        "long one. "
         f"Versions: {', '.join(versions)}.",
     )
 

@@ -288,10 +288,10 @@ def main() -> None:
         sections.write_section(
             "vs_ptyrad",
             "Beside PtyRAD's own hypertune",
-            "The same trials by both, on the same data (the demo's, and the same scan with larger patterns), none pruned. "
-            "PtyRAD runs as processes on one SQLite file, with its figures and files. `whole` is with start-up and end, "
-            "`trials only` from the first trial's start to the last one's end. `in recon_step` is the share of the "
-            "workers' time that the reconstruction itself took: 1 is the floor below which no tuner can get.",
+            "The same trials by both, on the same data (the demo's, and the same scan with larger patterns), none "
+            "pruned. PtyRAD runs as processes on one SQLite file, with its figures and files. `whole` is with start-up "
+            "and end, `trials only` from the first trial's start to the last one's end. `in recon_step` is the share "
+            "of the workers' time that the reconstruction itself took: 1 is the floor below which no tuner can get.",
             *(part for what, table, _ in measured for part in (what, table)),
         )
 

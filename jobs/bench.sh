@@ -17,8 +17,8 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 extras=ptyrad,analysis,test
-case "${1:-page}" in
-    page | vs_ptyrad | orchestration | scaling | chaos | store | command) name=${1:-page} ;;
+case "${1-page}" in
+    page | vs_ptyrad | orchestration | scaling | chaos | store | command) name=${1-page} ;;
     # these compute one trial at a time, and the Gaussian processes of search are small
     search | staged | earlier | slopes | guess | guess_large | metrics | memory)
         name=$1
