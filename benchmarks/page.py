@@ -7,6 +7,7 @@ A program that fails is said at the end, and makes the exit code 1; its section 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -56,8 +57,9 @@ def run_program(name: str) -> int:
     try:
         return process.wait()
     except KeyboardInterrupt:
-        for stop in (lambda: None, process.terminate, process.kill):  # a terminal has interrupted it as well
-            stop()
+        for again in (None, signal.SIGINT, signal.SIGKILL):  # a terminal has interrupted it as well
+            if again is not None:
+                process.send_signal(again)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE)
                 break
