@@ -35,8 +35,8 @@ import yaml
 from contenders import CONTENDERS, Work
 
 EVERY = 0.1
-PATIENCE = 240.0
-"""Seconds that one study may take."""
+PATIENCE, EACH = 120.0, 0.2
+"""Seconds that a study may take to start, and for each of its trials."""
 SAMPLERS = {"RandomSampler": "random", "TPESampler": "TPE"}
 QUICK = ("ptydask", "optuna")
 """Tuners that get ``--trials``: what the others cost shows in fewer, ``--slow-trials``."""
@@ -185,16 +185,17 @@ def measure(what: str, sampler: str, trials: int) -> Cost | str:
         return (
             f"{' '.join(requirements)} cannot be installed: {last_line(getattr(error, 'stderr', None) or str(error))}"
         )
+    limit = PATIENCE + trials * EACH
     with tempfile.TemporaryDirectory(prefix="orchestration.") as folder:
         out = Path(folder) / "cost.json"
         command = [str(python), __file__, "--one", what, sampler, str(trials), str(out)]
         with Path(folder, "said").open("w+") as said:
             process = subprocess.Popen(command, stdout=said, stderr=said)
             try:
-                code = process.wait(PATIENCE)
+                code = process.wait(limit)
             except subprocess.TimeoutExpired:
                 stop(process)
-                return f"not done after {PATIENCE:.0f} s"
+                return f"not done after {limit:.0f} s"
             except KeyboardInterrupt:
                 stop(process)
                 raise

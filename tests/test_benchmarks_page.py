@@ -200,7 +200,7 @@ def test_a_contender_that_fails_has_its_reason(
     monkeypatch.setattr(bench.orchestration, "PATIENCE", patience)
     monkeypatch.setattr(bench.orchestration, "__file__", str(tmp_path / "program.py"))
     (tmp_path / "program.py").write_text(program)
-    assert bench.orchestration.measure("optuna", "RandomSampler", 5) == reason
+    assert bench.orchestration.measure("optuna", "RandomSampler", 0) == reason
 
 
 def test_each_tuner_gets_trials_that_its_cost_shows_in(bench: SimpleNamespace) -> None:
