@@ -236,6 +236,11 @@ def title_of(what: str, sampler: str) -> str:
     return f"{CONTENDERS[what].title if what in CONTENDERS else what}, {SAMPLERS.get(sampler, sampler)}"
 
 
+def versions_of(costs: Sequence[tuple[str, str, Cost | str]]) -> str:
+    """Of the contenders that ran."""
+    return ", ".join(sorted({cost.version for _, _, cost in costs if isinstance(cost, Cost) and cost.version}))
+
+
 def write(costs: Sequence[tuple[str, str, Cost | str]]) -> None:
     """The section of the page."""
     rows = [
@@ -244,7 +249,6 @@ def write(costs: Sequence[tuple[str, str, Cost | str]]) -> None:
         else (f"{title_of(what, sampler)}: {cost}", *[""] * (len(COLUMNS) - 1))
         for what, sampler, cost in costs
     ]
-    versions = sorted({cost.version for _, _, cost in costs if isinstance(cost, Cost) and cost.version})
     sections.write_section(
         "orchestration",
         "What a trial costs",
@@ -259,7 +263,7 @@ def write(costs: Sequence[tuple[str, str, Cost | str]]) -> None:
         "driver alone has the journal file. Ray Tune has its own median rule, and its own random search or Optuna's "
         "TPE. TPE costs more the more trials it knows: compare the last tenth of a short study with an early one of a "
         "long one. "
-        f"Versions: {', '.join(versions)}.",
+        f"Versions: {versions_of(costs)}.",
     )
 
 
@@ -287,6 +291,7 @@ def main() -> int:
         cells = cost.cells() if isinstance(cost, Cost) else (f"  {cost}",)
         numbers = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=False))
         print(f"{title_of(what, sampler):<34}{numbers}", flush=True)
+    print(versions_of(costs))
     if args.write:
         write(costs)
     return int(any(what == "ptydask" and isinstance(cost, str) for what, _, cost in costs))

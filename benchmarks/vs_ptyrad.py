@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
     sections.add_write_argument(parser)
     args = parser.parse_args()
-    cases = CASES
+    cases: tuple[Case, ...] = CASES
     if args.pixels or args.trials or args.repeats:
         cases = (Case(args.pixels or first.pixels, args.trials or first.trials, args.repeats or first.repeats),)
     if any(case.trials % args.workers for case in cases):
