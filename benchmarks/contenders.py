@@ -246,13 +246,17 @@ def prepare(requirements: Sequence[str]) -> Path:
     if ready.exists() and ready.read_text(encoding="utf-8") == stamp:
         return python
     venv.create(folder, clear=True, with_pip=True)
-    own = sysconfig.get_path("purelib", "posix_prefix", {"base": str(folder)})
     seen = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    Path(own, "parent.pth").write_text(seen, encoding="utf-8")
+    (own_packages(folder) / "parent.pth").write_text(seen, encoding="utf-8")
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints]
     subprocess.run([*install, *requirements], check=True, capture_output=True, text=True)
     ready.write_text(stamp, encoding="utf-8")
     return python
+
+
+def own_packages(folder: Path) -> Path:
+    """Where an environment has its packages."""
+    return Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(folder)}))
 
 
 def main() -> None:

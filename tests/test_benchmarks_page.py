@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,6 +172,49 @@ def test_trials_that_ended_are_counted_over_processes(bench: SimpleNamespace, tm
     for work in (ours, theirs, ours):
         work.note_end()
     assert ours.count() == theirs.count() == 3
+
+
+@pytest.mark.parametrize("sampler", ["RandomSampler", "TPESampler"])
+def test_contenders_do_the_same_trials(bench: SimpleNamespace, tmp_path: Path, sampler: str) -> None:
+    """Six floats, at most three reports, some trials ended early; as many as asked for, all of them counted."""
+    work = bench.contenders.Work(tmp_path, sampler, 12)
+    address = bench.contenders.journal_of(work)
+    bench.contenders.optimize(address, work, seed=1)
+    trials = bench.contenders.load_study(address, sampler, 0).trials
+    assert len(trials) == work.count() == 12
+    assert {len(trial.params) for trial in trials} == {6}
+    assert {(trial.state.name, len(trial.intermediate_values)) for trial in trials} <= {
+        ("COMPLETE", 3),
+        ("PRUNED", 1),
+        ("PRUNED", 2),
+    }
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+
+
+def test_contenders_are_installed_once(bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Into an environment of their own, anew where other packages are wanted or an installation broke off."""
+    installed: list[list[str]] = []
+
+    def create(folder: Path, **options: Any) -> None:
+        bench.contenders.own_packages(folder).mkdir(parents=True, exist_ok=True)
+        (folder / "ready").unlink(missing_ok=True)
+
+    def install(command: list[Any], **options: Any) -> None:
+        if "broken" in command:
+            raise subprocess.CalledProcessError(1, command)
+        installed.append(command[command.index("-c") + 2 :])
+
+    monkeypatch.setattr(bench.contenders, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(bench.contenders.venv, "create", create)
+    monkeypatch.setattr(bench.contenders.subprocess, "run", install)
+    prepare = bench.contenders.prepare
+    assert prepare(()) == Path(sys.executable)
+    for requirements in (("ray[tune]",), ("ray[tune]",), ("ray[tune]", "more"), ("grpcio",), ("grpcio",)):
+        assert tmp_path / "cache" in prepare(requirements).parents
+    assert installed == [["ray[tune]"], ["ray[tune]", "more"], ["grpcio"]]
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError):
+            prepare(("grpcio", "broken"))
 
 
 def test_a_contender_that_cannot_be_installed_has_its_reason(
