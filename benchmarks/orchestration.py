@@ -1,36 +1,45 @@
-"""What a trial costs that does nothing: 6 floats, 3 reports, MedianPruner, 2 workers. Prints a table.
+"""What a trial costs that does nothing: 6 floats, 3 reports, a median pruner, 2 workers. Prints a table.
 
-    python benchmarks/orchestration.py [--trials 300] [--samplers RandomSampler TPESampler] [--only ptydask optuna]
+    python benchmarks/orchestration.py [--trials 1000] [--samplers RandomSampler TPESampler] [--only ptydask optuna ray]
 
-Each study of ptydask has beside it the same one of plain Optuna, on its own journal file, over two processes.
-``wall`` is the time between trials that end, all workers together; ``CPU`` is that of all processes together, which
-other work on the machine does not spoil; both in ms a trial, over the whole study without its start, and over its
-second and its last tenth: they tell whether a trial costs more the longer the study is. ``calls`` are those of the
-journal on the Dask connection, a trial.
+Beside each study of ptydask stands the same one of other tuners (contenders.py). ``wall`` is the time between trials
+that end, all workers together; ``CPU`` is that of all processes together, which other work on the machine does not
+spoil; both in ms a trial, over the whole study without its first tenth, and over its second and its last tenth: they
+tell whether a trial costs more the longer the study is. ``calls`` are those of ptydask's journal on the Dask
+connection, a trial. A contender that does not install or run has its reason in its row.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import contenders
 import numpy as np
 import psutil
+import sections
 import yaml
+from contenders import CONTENDERS, Work
 
-ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("scale", "asymmetry", "rotation", "shear", "tilt_y", "tilt_x")
-STEPS, WORKERS, EVERY = 3, 2, 0.1
+EVERY = 0.1
+PATIENCE, EACH = 120.0, 0.2
+"""Seconds that a study may take to start, and for each of its trials."""
+SAMPLERS = {"RandomSampler": "random", "TPESampler": "TPE"}
+QUICK = ("ptydask", "optuna")
+"""Tuners that get ``--trials``: what the others cost shows in fewer, ``--slow-trials``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,45 +52,71 @@ class Sample:
     calls: int
 
 
-HEAD = f"{'':<28}{'trials':>7}{'wall':>8}{'(2nd, last tenth)':>19}{'CPU':>8}{'(2nd, last tenth)':>19}{'calls':>8}"
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one study, ms a trial: over all but its first tenth, over its second, over its last."""
+
+    trials: int
+    wall: tuple[float, float, float]
+    cpu: tuple[float, float, float]
+    calls: float = 0.0
+    """A trial, not ms."""
+    version: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        figures = [f"{value:.1f}" for value in (*self.wall, *self.cpu)]
+        return f"{self.trials:,}", *figures, f"{self.calls:.1f}" if self.calls else ""
 
 
-def row(what: str, samples: list[Sample], trials: int) -> str:
-    """The line of one study."""
+COLUMNS = ("", "trials", "wall", "2nd tenth", "last", "CPU", "2nd tenth", "last", "calls")
+
+
+def cost_of(samples: Sequence[Sample], trials: int) -> Cost:
+    """What the trials of a study cost. Raises ValueError where not all of them ended."""
     ended = np.array([sample.ended for sample in samples], dtype=float)
+    if not samples or ended[-1] < trials:
+        raise ValueError(f"{int(ended[-1]) if samples else 0} of {trials} trials ended")
     ticks, first = np.unique(ended, return_index=True)
 
     def cost(values: list[float], begin: float, end: float) -> float:
         at = np.interp([begin * trials, end * trials], ticks, np.array(values)[first])
         return float(at[1] - at[0]) / ((end - begin) * trials)
 
-    text = f"{what:<28}{trials:>7}"
-    for values in ([1000 * s.at for s in samples], [1000 * s.cpu for s in samples]):
-        whole, early, late = (cost(values, *part) for part in ((0.1, 1), (0.1, 0.2), (0.9, 1)))
-        text += f"{whole:>8.1f}{f'({early:.1f}, {late:.1f})':>19}"
-    calls = cost([float(s.calls) for s in samples], 0.1, 1)
-    return text + (f"{calls:>8.1f}" if calls else "")
+    def parts(values: list[float]) -> tuple[float, float, float]:
+        return cost(values, 0.1, 1), cost(values, 0.1, 0.2), cost(values, 0.9, 1)
+
+    wall, cpu = ([1000 * s.at for s in samples], [1000 * s.cpu for s in samples])
+    return Cost(trials, parts(wall), parts(cpu), cost([float(s.calls) for s in samples], 0.1, 1))
 
 
-def sample_while(count: Callable[[], tuple[int, int]], samples: list[Sample], over: threading.Event) -> None:
-    """Samples of this process and its children until the study is over; ``count`` gives trials ended, and calls."""
+@contextmanager
+def sampled(count: Callable[[], tuple[int, int]]) -> Iterator[list[Sample]]:
+    """Samples of this process and its children; ``count`` gives trials ended, and calls."""
+    samples: list[Sample] = []
+    over = threading.Event()
+    watching = threading.Thread(target=_sample, args=(count, samples, over))
+    watching.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        watching.join()
+
+
+def _sample(count: Callable[[], tuple[int, int]], samples: list[Sample], over: threading.Event) -> None:
     own, spent = psutil.Process(), dict[int, float]()
     while True:
         last = over.is_set()
         for process in (own, *own.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):  # one that has ended keeps what it had
                 spent[process.pid] = sum(process.cpu_times()[:2])
-        ended, calls = count()
-        samples.append(Sample(time.monotonic(), ended, sum(spent.values()), calls))
+        samples.append(Sample(time.monotonic(), (now := count())[0], sum(spent.values()), now[1]))
         if last:
             return
         time.sleep(EVERY)
 
 
-# --- ptydask --------------------------------------------------------------------------------------------
-
-
-def run_ptydask(folder: Path, sampler: str, trials: int) -> list[Sample]:
+def run_ptydask(work: Work) -> list[Sample]:
     """One study of the toy engine, run from this process."""
     import ptydask
     from ptydask.storage.transport import JournalService
@@ -95,133 +130,175 @@ def run_ptydask(folder: Path, sampler: str, trials: int) -> list[Sample]:
         return await answer(self, *args, **message)
 
     JournalService.answer = counting  # type: ignore[method-assign]
-    params = folder / "params.yaml"
-    params.write_text(yaml.safe_dump(_params(folder, sampler, trials)))
-    samples: list[Sample] = []
-    over = threading.Event()
-    watching = threading.Thread(target=sample_while, args=(lambda: (counted["ended"], counted["calls"]), samples, over))
-    watching.start()
-    try:
+    params = work.folder / "params.yaml"
+    params.write_text(yaml.safe_dump(_params(work)))
+    with sampled(lambda: (counted["ended"], counted["calls"])) as samples:
         ptydask.run(
-            params, engine="toy", cluster="local", workers=WORKERS, trials=trials, search="file", progress=False
+            params,
+            engine="toy",
+            cluster="local",
+            workers=contenders.WORKERS,
+            trials=work.trials,
+            search="file",
+            progress=False,
         )
-    finally:
-        over.set()
-        watching.join()
     return samples
 
 
-def _params(folder: Path, sampler: str, trials: int) -> dict[str, object]:
-    float_range = {"state": True, "suggest": "float", "kwargs": {"low": 0.5, "high": 2.0}}
+def _params(work: Work) -> dict[str, object]:
+    float_range = {"state": True, "suggest": "float", "kwargs": {"low": contenders.LOW, "high": contenders.HIGH}}
     return {
-        "init_params": {"iterations": STEPS, "bare": True},
+        "init_params": {"iterations": contenders.STEPS, "bare": True},
         "hypertune_params": {
             "if_hypertune": True,
-            "n_trials": trials,
-            "study_name": "orchestration",
+            "n_trials": work.trials,
+            "study_name": contenders.STUDY,
             "pruner_params": {"name": "MedianPruner", "configs": {}},
-            "sampler_params": {"name": sampler, "configs": {}},
-            "tune_params": dict.fromkeys(NAMES, float_range),
+            "sampler_params": {"name": work.sampler, "configs": {}},
+            "tune_params": dict.fromkeys(contenders.NAMES, float_range),
         },
-        "recon_params": {"output_dir": str(folder)},
+        "recon_params": {"output_dir": str(work.folder)},
     }
 
 
-# --- Optuna ---------------------------------------------------------------------------------------------
+def run_one(what: str, sampler: str, trials: int, out: Path) -> None:
+    """One study in this process; its Cost goes into a file, as tuners print what they like."""
+    with tempfile.TemporaryDirectory(prefix="orchestration.", ignore_cleanup_errors=True) as folder:
+        work = Work(Path(folder), sampler, trials)
+        if what == "ptydask":
+            cost = asdict(cost_of(run_ptydask(work), trials))
+        else:
+            contender = CONTENDERS[what]
+            with sampled(lambda: (work.count(), 0)) as samples:
+                contender.run(work)
+            package = (*contender.requirements, "optuna")[0].partition("[")[0]
+            cost = asdict(cost_of(samples, trials)) | {"version": f"{package} {version(package)}"}
+        out.write_text(json.dumps(cost))
 
 
-def run_optuna(folder: Path, sampler: str, trials: int) -> list[Sample]:
-    """The same trials by plain Optuna: two processes and its own journal file."""
-    import optuna
-
-    journal = folder / "optuna.journal"
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    optuna.create_study(study_name="orchestration", storage=storage)
-    command = [sys.executable, __file__, "--optuna-worker", str(journal), sampler, str(trials)]
-    workers = [subprocess.Popen([*command, str(seed)]) for seed in range(WORKERS)]
-    samples: list[Sample] = []
-    over = threading.Event()
-    ends = _Ends(journal)
-    watching = threading.Thread(target=sample_while, args=(lambda: (ends.count(), 0), samples, over))
-    watching.start()
-    for worker in workers:
-        worker.wait()
-    over.set()
-    watching.join()
-    return samples
-
-
-class _Ends:
-    """Counts the trials that ended, by the journal's lines, each read once."""
-
-    def __init__(self, journal: Path) -> None:
-        self._file, self._ended = journal.open("rb"), 0
-
-    def count(self) -> int:
-        self._ended += sum(line.startswith(b'{"op_code":6,') for line in self._file)
-        return self._ended
+def measure(what: str, sampler: str, trials: int) -> Cost | str:
+    """One study in a process of its own, as nothing of one is to weigh on the next; or why there is none."""
+    requirements = CONTENDERS[what].requirements if what in CONTENDERS else ()
+    try:
+        python = contenders.prepare(requirements)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return (
+            f"{' '.join(requirements)} cannot be installed: {last_line(getattr(error, 'stderr', None) or str(error))}"
+        )
+    limit = PATIENCE + trials * EACH
+    with tempfile.TemporaryDirectory(prefix="orchestration.") as folder:
+        out = Path(folder) / "cost.json"
+        command = [str(python), __file__, "--one", what, sampler, str(trials), str(out)]
+        with Path(folder, "said").open("w+") as said:
+            process = subprocess.Popen(command, stdout=said, stderr=said)
+            try:
+                code = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                stop(process)
+                return f"not done after {limit:.0f} s"
+            except KeyboardInterrupt:
+                stop(process)
+                raise
+            if code == 0:
+                read = json.loads(out.read_text())
+                return Cost(**read | {"wall": tuple(read["wall"]), "cpu": tuple(read["cpu"])})
+            said.seek(0)
+            return last_line(said.read()) or f"exited with {code}"
 
 
-def work_optuna(journal: str, sampler: str, trials: int, seed: int) -> None:
-    """One process of them: trials until all are there."""
-    import optuna
+def stop(process: subprocess.Popen[Any]) -> None:
+    """Ends a study and whatever it started."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.send_signal(signal.SIGKILL)
+    process.kill()
+    process.wait()
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(
-        study_name="orchestration",
-        storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(journal)),
-        sampler=getattr(optuna.samplers, sampler)(seed=seed),
-        pruner=optuna.pruners.MedianPruner(),
+
+def last_line(text: str) -> str:
+    """What a program said last, in a cell of a table."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].replace("|", "/")[:160] if lines else ""
+
+
+def studies(args: argparse.Namespace) -> list[tuple[str, str, int]]:
+    """Tuner, sampler and trials of each row."""
+    rows = [
+        (what, sampler, args.trials if what in QUICK else args.slow_trials)
+        for sampler in args.samplers
+        for what in args.only
+    ]
+    return [*rows, ("ptydask", "RandomSampler", 10_000)] if args.long else rows
+
+
+def title_of(what: str, sampler: str) -> str:
+    return f"{CONTENDERS[what].title if what in CONTENDERS else what}, {SAMPLERS.get(sampler, sampler)}"
+
+
+def versions_of(costs: Sequence[tuple[str, str, Cost | str]]) -> str:
+    """Of the contenders that ran."""
+    return ", ".join(sorted({cost.version for _, _, cost in costs if isinstance(cost, Cost) and cost.version}))
+
+
+def write(costs: Sequence[tuple[str, str, Cost | str]]) -> None:
+    """The section of the page."""
+    rows = [
+        (title_of(what, sampler), *cost.cells())
+        if isinstance(cost, Cost)
+        else (f"{title_of(what, sampler)}: {cost}", *[""] * (len(COLUMNS) - 1))
+        for what, sampler, cost in costs
+    ]
+    sections.write_section(
+        "orchestration",
+        "What a trial costs",
+        f"An objective that does nothing, of {len(contenders.NAMES)} floats and {contenders.STEPS} reports, each of "
+        f"which may end a trial by the median rule; {contenders.WORKERS} workers. In ms a trial, over a study without "
+        "its first tenth, over its second tenth and over its last. Wall time is what lies between the ends of two "
+        "trials, all workers together. Calls are those of a worker to ptydask's storage, a trial.",
+        sections.Table(COLUMNS, tuple(rows)),
+        "A study of ptydask leaves its results file with every trial's curve, attributes and digest, and a journal of "
+        "which no entry is lost; the others leave what each keeps on disk by default. Optuna runs as two processes on "
+        "one storage; its proxy's server has that storage to itself. optuna-distributed has two Dask workers, and its "
+        "driver alone has the journal file. Ray Tune has its own median rule, and its own random search or Optuna's "
+        "TPE. TPE costs more the more trials it knows: compare the last tenth of a short study with an early one of a "
+        "long one. "
+        f"Versions: {versions_of(costs)}.",
     )
 
-    def objective(trial: optuna.Trial) -> float:
-        total = sum(trial.suggest_float(name, 0.5, 2.0) ** 2 for name in NAMES)
-        for step in range(1, STEPS + 1):
-            trial.report(total + 1 / step, step)
-            if step < STEPS and trial.should_prune():
-                raise optuna.TrialPruned
-        return total + 1 / STEPS
 
-    enough = optuna.study.MaxTrialsCallback(trials, states=None)
-    study.optimize(objective, callbacks=[enough])
-
-
-RUNS = {"ptydask": run_ptydask, "optuna": run_optuna}
-
-
-def measure(args: argparse.Namespace) -> Iterator[str]:
-    """The lines of the table: each study in a process of its own, as nothing of one is to weigh on the next."""
-    for sampler in args.samplers:
-        for what in args.only:
-            command = [sys.executable, __file__, "--one", what, sampler, str(args.trials)]
-            yield subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.rstrip("\n")
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--samplers", nargs="+", default=["RandomSampler", "TPESampler"])
-    parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--optuna-worker", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--trials", type=int, default=1000, help="of ptydask and of Optuna's journal file")
+    parser.add_argument("--slow-trials", type=int, default=200, help="of the others")
+    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
+    names = ["ptydask", *CONTENDERS]
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--long", action="store_true", help="also 10,000 trials of ptydask with random sampling")
+    sections.add_write_argument(parser)
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.optuna_worker:
-        journal, sampler, trials, seed = args.optuna_worker
-        work_optuna(journal, sampler, int(trials), int(seed))
-    elif args.one:
-        what, sampler, number = args.one
-        with tempfile.TemporaryDirectory(prefix="orchestration.") as folder:
-            samples = RUNS[what](Path(folder), sampler, int(number))
-        print(row(f"{what}, {sampler}", samples, int(number)))
-    else:
-        print(HEAD, flush=True)
-        for line in measure(args):
-            print(line, flush=True)
+    if args.one:
+        what, sampler, trials, out = args.one
+        run_one(what, sampler, int(trials), Path(out))
+        return 0
+    widths = (34, 7, 8, 11, 8, 8, 11, 8, 7)
+    print("".join(f"{cell:>{width}}" for cell, width in zip(COLUMNS, widths, strict=True)), flush=True)
+    costs = []
+    for what, sampler, trials in studies(args):
+        cost = measure(what, sampler, trials)
+        costs.append((what, sampler, cost))
+        cells = cost.cells() if isinstance(cost, Cost) else (f"  {cost}",)
+        numbers = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=False))
+        print(f"{title_of(what, sampler):<34}{numbers}", flush=True)
+    print(versions_of(costs))
+    if args.write:
+        write(costs)
+    return int(any(what == "ptydask" and isinstance(cost, str) for what, _, cost in costs))
 
 
 if __name__ == "__main__":
-    plugins = str(ROOT / "tests" / "plugins")  # the toy engine, for this process and its children
+    plugins = str(contenders.ROOT / "tests" / "plugins")  # the toy engine, for this process and its children
     os.environ["PYTHONPATH"] = os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.path.insert(0, plugins)
-    main()
+    sys.exit(main())

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Benchmarks: jobs/bench.sh [NAME] [its arguments]; NAME is one of
-# vs_ptyrad, where none is named: ptydask beside PtyRAD's own hypertune on the same trials.
-# orchestration: what a trial costs that does nothing, beside plain Optuna's.
+# Benchmarks: jobs/bench.sh [NAME [its arguments]]. Without a name, all programs of docs/benchmarks.md, one after another,
+# each of which writes its section anew (page; half an hour on two cores). With one, that program, and with --write its
+# section, where it has one. NAME is one of
+# vs_ptyrad: ptydask beside PtyRAD's own hypertune on the same trials.
+# orchestration: what a trial costs that does nothing, beside Optuna on four storages, optuna-distributed and Ray Tune, which
+#   are installed into benchmarks/cache.
 # scaling: workers that are busy, 1 to 50, and 200 that sleep.
 # messages: what a message costs, and how many workers one driver carries by that.
 # chaos, store, command: random faults; the results file; what a trial of a program costs.
@@ -17,14 +20,16 @@
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
-name=vs_ptyrad extras=ptyrad,analysis,test
-case "${1:-}" in
-    vs_ptyrad | orchestration | scaling | messages | chaos | store | command | threads) name=$1; shift ;;
+extras=ptyrad,analysis,test
+case "${1-page}" in
+    page | vs_ptyrad | orchestration | scaling | messages | chaos | store | command | threads) name=${1-page} ;;
     # these compute one trial at a time, and the Gaussian processes of search are small
-    search | staged | earlier | slopes | guess | guess_large | metrics | memory | queue_memory)
-        name=$1; shift
+    search | staged | earlier | slopes | guess | guess_large | metrics | memory | queue_memory | engine | start | upkeep)
+        name=$1
         export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} ;;
+    *) say "no benchmark is called $1; the first lines of ${BASH_SOURCE[0]} name all of them"; exit 2 ;;
 esac
+if [ $# -gt 0 ]; then shift; fi
 if [[ $name =~ ^(search|guess|guess_large)$ ]]; then extras=$extras,guess; fi
 prepare "$extras"
 exec "$python" "$root/benchmarks/$name.py" "$@"

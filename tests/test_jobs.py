@@ -24,6 +24,7 @@ case "$*" in
     "-m pip --version") ;;
     "-m pip install "*) echo "$*" >>"$CALLS"; test ! -e "$CALLS.fail" ;;
     "-m ptydask "*) shift 2; echo "ptydask $*" >>"$CALLS" ;;
+    *"/benchmarks/"*.py*) echo "$* threads=${{OMP_NUM_THREADS:-}}" >>"$CALLS" ;;
     *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
 """
@@ -51,8 +52,12 @@ def fake_python(checkout: Path, name: str = "python3", *, too_old: int = 0, no_v
 
 def demo(checkout: Path, cwd: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """jobs/demo.sh with nothing on PATH but the fakes and the tools."""
+    return job("demo", checkout, cwd, *args, **env)
+
+
+def job(script: str, checkout: Path, cwd: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": str(checkout.parent / "bin"), "CALLS": str(checkout.parent / "calls"), **env}
-    command = [str(shutil.which("bash")), str(checkout / "jobs/demo.sh"), *args]
+    command = [str(shutil.which("bash")), str(checkout / f"jobs/{script}.sh"), *args]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -182,6 +187,33 @@ def test_versions_that_cannot_be_installed(checkout: Path) -> None:
     installed = [re.search(r"-c (.+) -e ", call) for call in calls(checkout)]
     pins = [re.findall(r"^(?:optuna|h5py)==(.+)", Path(file[1]).read_text(), re.M) for file in installed if file]
     assert pins == [["3.16.0", "4.5.0"], ["3.15.1", "5.0.0"]]
+
+
+@pytest.mark.parametrize(
+    ("args", "program"),
+    [
+        ((), "page.py threads="),
+        (("vs_ptyrad",), "vs_ptyrad.py threads="),
+        (("orchestration", "--trials", "5"), "orchestration.py --trials 5 threads="),
+        (("staged", "--write"), "staged.py --write threads=1"),
+    ],
+)
+def test_bench_starts_the_program(checkout: Path, args: tuple[str, ...], program: str) -> None:
+    """The one that is named, with its arguments, and without a name all of the page."""
+    fake_python(checkout)
+    said = job("bench", checkout, checkout, *args)
+    assert said.returncode == 0, said.stderr
+    assert calls(checkout)[-1] == f"{checkout}/benchmarks/{program}"
+
+
+@pytest.mark.parametrize("name", ["no-such", "sections", "--trials", ""])
+def test_bench_knows_its_programs(checkout: Path, name: str) -> None:
+    """What is no benchmark starts nothing."""
+    fake_python(checkout)
+    said = job("bench", checkout, checkout, name)
+    assert said.returncode == 2
+    assert f"no benchmark is called {name};" in said.stderr
+    assert calls(checkout) == []
 
 
 def test_scripts_can_be_run() -> None:
