@@ -176,8 +176,8 @@ def main() -> None:
             "memory",
             "Memory",
             f"Patterns of {large.bytes / MIB:.0f} MiB ({args.scan} x {args.scan} of {args.pixels} x {args.pixels}), "
-            "read by workers of one core on one machine at the same time. The memory of all is the sum of proportional set "
-            "sizes: a page that two have counts half for each.",
+            "read by workers of one core on one machine at the same time. The memory of all is the sum of proportional "
+            "set sizes: a page that two have counts half for each.",
             together,
             "One worker and many trials of 2 iterations of 8 x 8 patterns of 32 x 32.",
             flat,

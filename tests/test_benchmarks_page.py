@@ -257,7 +257,9 @@ def test_each_tuner_gets_trials_that_its_cost_shows_in(bench: SimpleNamespace) -
 
 
 def test_comparison_with_ptyrad_has_medians_and_their_ratio(bench: SimpleNamespace) -> None:
-    run = bench.vs_ptyrad.Outcome(40, whole=60, span=50, recon=40, workers=2, files=244, size=1_000_000, cpu=80)
+    run = bench.vs_ptyrad.Outcome(
+        40, whole=60, span=50, recon=40, workers=2, files=244, size=1_000_000, cpu=80, start=4
+    )
     twice = bench.vs_ptyrad.replace(run, whole=30, span=25)
     rows = {row[0]: row[1:] for row in bench.vs_ptyrad.compare([run, run], [twice, run, twice]).rows}
     assert rows["trials an hour, whole"] == ("2400 (2400-2400)", "4800 (2400-4800)", "2.00")
