@@ -28,6 +28,8 @@ SHARE = 0.5
 for half a message at a load of 0.5, for four and a half at 0.9 (Pollaczek and Khinchine, constant service)."""
 LENGTHS = (1.0, 10.0, 60.0, 600.0)
 """Seconds of a trial, in the table."""
+TRIED = 2000
+"""The table has no more workers than these: with more, something else is the limit that nobody has measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Costs:
     """What it does every second, whatever the workers do."""
 
 
-TYPICAL = Costs(trial=0.008, report=0.0004, heartbeat=0.0003, second=0.02)
+TYPICAL = Costs(trial=0.008, report=0.0007, heartbeat=0.0003, second=0.02)
 """Those of docs/scale.md, whose table a test holds to them."""
 SECOND = "a second in which nothing happens"
 
@@ -76,8 +78,9 @@ def capacity_table(costs: Costs) -> Table:
     for seconds in LENGTHS:
         row = [f"{seconds:g} s"]
         for reports in (0.0, seconds):
-            workers = most_workers(costs, seconds, reports)
-            row += [f"{_rounded(workers):,}", f"{_rounded(3600 * workers / seconds):,}"]
+            most = most_workers(costs, seconds, reports)
+            over, workers = "over " * (most > TRIED), min(most, TRIED)
+            row += [f"{over}{_rounded(number):,}" for number in (workers, 3600 * workers / seconds)]
         rows.append(tuple(row))
     columns = ("length of a trial", "workers", "trials an hour", "workers, judged every second", "trials an hour")
     return Table(columns, tuple(rows))
