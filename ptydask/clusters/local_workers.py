@@ -124,7 +124,7 @@ def open_workers(
     Raises ClusterError where the scheduler does not start.
     """
     silence_dask()
-    if start.server is not None:
+    if start.forks:
         distributed.utils._forkserver_preload_set = True  # Dask would import Pandas here, to have it there, too
     with dask.config.set({**SETTINGS, **start.settings}), ExitStack() as stack:
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
