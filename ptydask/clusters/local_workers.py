@@ -126,7 +126,7 @@ def open_workers(
     Raises ClusterError where the scheduler does not start, or so many workers cannot be had at once.
     """
     silence_dask()
-    if start.server is not None:
+    if start.forks:
         distributed.utils._forkserver_preload_set = True  # Dask would import Pandas here, to have it there, too
     with dask.config.set({**SETTINGS, **start.settings}), many_open_files(), ExitStack() as stack:
         check_open_files(request.workers, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

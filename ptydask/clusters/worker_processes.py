@@ -22,10 +22,9 @@ from ptydask.stop_signals import for_this_process_only, held_back
 _METHOD = "distributed.worker.multiprocessing-method"
 _HASH_SEED = ("PYTHONHASHSEED", "6640")
 """Dask's, for workers to agree on hashes: a fork has that of its server."""
-_SERVER: Any = vars(forkserver)["_forkserver"]  # a process has one
-
-_started = set[int]()
-"""The process id of the one that was started here."""
+_SERVER: Any = forkserver._forkserver  # a process has one
+_FIRST = "ptydask.clusters.server_path"
+"""What it imports first. By this the server of a run is told from any other."""
 
 
 @dataclass(slots=True)
@@ -34,20 +33,18 @@ class WorkerStart:
 
     settings: Mapping[str, object]
     """Dask's."""
-    server: int | None = None
-    """The process that they are forks of; None where each is a Python of its own."""
+    forks: bool = False
+    """They are forks of a server that was started for them; otherwise each is a Python of its own."""
 
     def end_server(self) -> None:
-        """End that process, whatever it does. Its forks go on, but nobody hears of their ends any more."""
-        if self.server is None:
+        """End that server, whatever it does. Its forks go on, but nobody hears of their ends any more."""
+        server = _SERVER._forkserver_pid  # another one, where the first was killed
+        if not self.forks or server is None:
             return
         with suppress(ProcessLookupError):
-            os.kill(self.server, signal.SIGKILL)
+            os.kill(server, signal.SIGKILL)
         with suppress(ChildProcessError):
             _SERVER._stop()
-        forkserver.set_forkserver_preload(["__main__"])  # as it was
-        _started.discard(self.server)
-        self.server = None
 
 
 @contextmanager
@@ -66,14 +63,16 @@ def starting_workers(environments: Sequence[Mapping[str, str]], imports: Sequenc
             yield start
         finally:
             start.end_server()
+            if start.forks:
+                forkserver.set_forkserver_preload(["__main__"])  # as it was
 
 
 def _start_server(imports: Sequence[str]) -> WorkerStart:
-    """There is none in a program that has a fork server of its own, or another run's; nor where its socket can have no
-    place."""
-    if _SERVER._forkserver_pid is not None:
-        return WorkerStart({_METHOD: "spawn"} if _SERVER._forkserver_pid in _started else {})
-    forkserver.set_forkserver_preload(list(imports))
+    """The server that imports these; none in a program that has one already, or where its socket can have no place."""
+    running: int | None = _SERVER._forkserver_pid
+    if running is not None:
+        return WorkerStart({_METHOD: "spawn"} if _SERVER._preload_modules[:1] == [_FIRST] else {})
+    forkserver.set_forkserver_preload([_FIRST, *imports])
     # The resource tracker unblocks Ctrl-C in the thread that starts it, so it has to be there before.
     resource_tracker.ensure_running()
     try:
@@ -81,8 +80,7 @@ def _start_server(imports: Sequence[str]) -> WorkerStart:
             forkserver.ensure_running()
     except OSError:
         return WorkerStart({})
-    _started.add(_SERVER._forkserver_pid)
-    return WorkerStart({_METHOD: "forkserver"}, _SERVER._forkserver_pid)
+    return WorkerStart({_METHOD: "forkserver"}, forks=True)
 
 
 def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
