@@ -27,7 +27,7 @@ COPIES = ("clone", "copy_", "_to_copy", "_conj_physical", "stack", "cat", "roll"
 _VALUES = ("_local_scalar_dense", "lift_fresh", "nonzero", "equal", "is_nonzero", "allclose", "masked_select")
 """Operations whose result the host needs, or that bring the host's data to the device."""
 _CROSSINGS = {torch.Tensor.cpu, torch.Tensor.tolist, torch.as_tensor, torch.from_numpy}
-_FREE = ("lift_fresh", "_local_scalar_dense", "_record_function_enter_new", "_RecordFunction")
+_FREE = ("lift_fresh", "_local_scalar_dense", "_record_function_enter_new", "_record_function_exit")
 """No launches: counted as crossings, or the profiler's own."""
 
 
