@@ -47,6 +47,8 @@ class Variant:
     counted: Mapping[str, float] = field(default_factory=dict)
     rest: int = 0
     """Crossings of an iteration outside its steps."""
+    peak: int = 0
+    """Bytes that a step holds beyond model and optimizer, at its most."""
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
 
@@ -60,6 +62,7 @@ class Variant:
         self.iterate(1)  # the optimizer's state is made
         short, long = (operations.count(lambda n=n: self.iterate(n), self.recon.optimizer) for n in (SHORT, LONG))
         self.counted = long.per_step(short, LONG - SHORT)
+        self.peak = operations.measure_peak(lambda: self.iterate(1))
         self.rest = round(short.crossings.total() - SHORT * self.counted["crossings"])
 
     def time(self) -> None:
@@ -130,7 +133,7 @@ def measure(variants: list[Variant], rounds: int) -> None:
 
 def describe(variants: list[Variant], transforms: int) -> Table:
     """A row for each variant."""
-    columns = ("", "operations", "share", "views", "transforms", "crossings", "MiB copied", "MiB written")
+    columns = ("", "operations", "share", "views", "transforms", "crossings", "MiB copied", "MiB written", "MiB peak")
     columns += ("crossings an iteration, besides", "CPU s an iteration", "share", "wall s")
     whole, rows = variants[0], []
     for variant in variants:
@@ -143,6 +146,7 @@ def describe(variants: list[Variant], transforms: int) -> Table:
                 f"{counted['total'] / whole.counted['total']:.2f}",
                 *(f"{counted[name]:.0f}" for name in ("views", "transforms", "crossings")),
                 *(f"{counted[name] / 2**20:.1f}" for name in ("copied", "written")),
+                f"{variant.peak / 2**20:.1f}",
                 str(variant.rest),
                 spread(variant.cpu, 3),
                 f"{median(pairs):.2f}",
@@ -150,7 +154,7 @@ def describe(variants: list[Variant], transforms: int) -> Table:
             )
         )
     floor = 2 * transforms + 4
-    rows.append(("floor", str(floor), f"{floor / whole.counted['total']:.2f}", "", str(transforms), "0", *[""] * 6))
+    rows.append(("floor", str(floor), f"{floor / whole.counted['total']:.2f}", "", str(transforms), "0", *[""] * 7))
     return Table(columns, tuple(rows))
 
 

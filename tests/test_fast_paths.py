@@ -228,3 +228,9 @@ def test_a_switch_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv(fast_paths.SWITCH, text)
     with pytest.raises(ConfigError, match="must be all, none, or some of"):
         FastPaths.chosen()
+
+
+def test_each_is_on_the_page() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "from-ptyrad.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"\n| `{name}` |" not in page] == []
+    assert SWITCH in page
