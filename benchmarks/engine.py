@@ -162,17 +162,17 @@ NOTES = (
     "An operation is one of PyTorch's that computes or moves data, per step (a batch forward, backward, and the"
     " optimizer's step); it stands for a launch on a GPU. A crossing is a value or an array that goes from the host to"
     " the device or back, where one waits for the other; outside of its steps an iteration has those of PtyRAD's"
-    " constraints, which write values for a log whether it is kept or not. The peak is what a step holds beyond what was"
-    " there before. `PtyRAD` is its own `recon_step` with the batches that its solver makes; `only NAME` has one"
+    " constraints, which write values for a log whether it is kept or not. The peak is what a step holds beyond what"
+    " was there before. `PtyRAD` is its own `recon_step` with the batches that its solver makes; `only NAME` has one"
     " [fast path](from-ptyrad.md#fast-paths) alone (`only optimizer`: with `iteration`, of which it is a part). Losses,"
     " object, probe and positions are the same to the last bit in all rows. Shares are of PtyRAD's row, of seconds as"
     " medians of pairs; one thread.",
     "The floor is the reconstruction itself: the Fourier transforms (two to move the probes, two for each propagation,"
-    " one to the detector, and as many backward), one pass between each two, and one operation each to gather patches, to"
-    " add up their gradients, to compare with the patterns, and to step. Nothing that PyTorch offers without compiling"
+    " one to the detector, and as many backward), one pass between each two, and one operation each to gather patches,"
+    " to add up their gradients, to compare with the patterns, and to step. Nothing that PyTorch offers without compiling"
     " kernels goes there: each product of the formulas is an operation of its own, and the gradient of one has two."
-    " `torch.compile` (`compiler_configs`) fuses them, in its own rounding; with it the paths `measurements`, `iteration`"
-    " and `optimizer` stay.",
+    " `torch.compile` (`compiler_configs`) fuses them, in its own rounding; with it the paths `measurements`,"
+    " `iteration` and `optimizer` stay.",
 )
 
 
