@@ -47,6 +47,8 @@ class Variant:
     counted: Mapping[str, float] = field(default_factory=dict)
     rest: int = 0
     """Crossings of an iteration outside its steps."""
+    peak: int = 0
+    """Bytes that a step holds beyond model and optimizer, at its most."""
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
 
@@ -60,6 +62,7 @@ class Variant:
         self.iterate(1)  # the optimizer's state is made
         short, long = (operations.count(lambda n=n: self.iterate(n), self.recon.optimizer) for n in (SHORT, LONG))
         self.counted = long.per_step(short, LONG - SHORT)
+        self.peak = operations.measure_peak(lambda: self.iterate(1))
         self.rest = round(short.crossings.total() - SHORT * self.counted["crossings"])
 
     def time(self) -> None:
@@ -130,7 +133,7 @@ def measure(variants: list[Variant], rounds: int) -> None:
 
 def describe(variants: list[Variant], transforms: int) -> Table:
     """A row for each variant."""
-    columns = ("", "operations", "share", "views", "transforms", "crossings", "MiB copied", "MiB written")
+    columns = ("", "operations", "share", "views", "transforms", "crossings", "MiB copied", "MiB written", "MiB peak")
     columns += ("crossings an iteration, besides", "CPU s an iteration", "share", "wall s")
     whole, rows = variants[0], []
     for variant in variants:
@@ -143,6 +146,7 @@ def describe(variants: list[Variant], transforms: int) -> Table:
                 f"{counted['total'] / whole.counted['total']:.2f}",
                 *(f"{counted[name]:.0f}" for name in ("views", "transforms", "crossings")),
                 *(f"{counted[name] / 2**20:.1f}" for name in ("copied", "written")),
+                f"{variant.peak / 2**20:.1f}",
                 str(variant.rest),
                 spread(variant.cpu, 3),
                 f"{median(pairs):.2f}",
@@ -150,23 +154,26 @@ def describe(variants: list[Variant], transforms: int) -> Table:
             )
         )
     floor = 2 * transforms + 4
-    rows.append(("floor", str(floor), f"{floor / whole.counted['total']:.2f}", "", str(transforms), "0", *[""] * 6))
+    rows.append(("floor", str(floor), f"{floor / whole.counted['total']:.2f}", "", str(transforms), "0", *[""] * 7))
     return Table(columns, tuple(rows))
 
 
-NOTES = """An operation is one of PyTorch's that computes or moves data, per step (a batch forward, backward, and the
-optimizer's step); it stands for a launch on a GPU. A crossing is a value or an array that goes from the host to the
-device or back, where one waits for the other. `PtyRAD` is its own `recon_step` with the batches that its solver makes;
-`only NAME` has one [fast path](from-ptyrad.md#fast-paths) alone (`only optimizer`: with `iteration`, of which it is a
-part). Losses, object, probe and positions are the same to the last bit in all rows. Shares are of PtyRAD's row, of
-seconds as medians of pairs.
-
-The floor is the reconstruction itself: the Fourier transforms (two to move the probes, two for each propagation, one to
-the detector, and as many backward), one pass between each two, and one operation each to gather patches, to add up
-their gradients, to compare with the patterns, and to step. Nothing that PyTorch offers without compiling kernels goes
-there: each product of the formulas is an operation of its own, and the gradient of one has two. `torch.compile`
-(`compiler_configs`) fuses them, in its own rounding; with it the paths `measurements`, `iteration` and `optimizer`
-stay.""".replace("\n", " ").replace("  ", "\n\n")
+NOTES = (
+    "An operation is one of PyTorch's that computes or moves data, per step (a batch forward, backward, and the"
+    " optimizer's step); it stands for a launch on a GPU. A crossing is a value or an array that goes from the host to"
+    " the device or back, where one waits for the other; outside of its steps an iteration has those of PtyRAD's"
+    " constraints, which write values for a log whether it is kept or not. The peak is what a step holds beyond what"
+    " was there before. `PtyRAD` is its own `recon_step` with the batches that its solver makes; `only NAME` has one"
+    " [fast path](from-ptyrad.md#fast-paths) alone (`only optimizer`: with `iteration`, of which it is a part). Losses,"
+    " object, probe and positions are the same to the last bit in all rows. Shares are of PtyRAD's row, of seconds as"
+    " medians of pairs; one thread.",
+    "The floor is the reconstruction itself: the Fourier transforms (two to move the probes, two for each propagation,"
+    " one to the detector, and as many backward), one pass between each two, and one operation each to gather patches,"
+    " to add up their gradients, to compare with the patterns, and to step. Nothing that PyTorch offers without compiling"
+    " kernels goes there: each product of the formulas is an operation of its own, and the gradient of one has two."
+    " `torch.compile` (`compiler_configs`) fuses them, in its own rounding; with it the paths `measurements`,"
+    " `iteration` and `optimizer` stay.",
+)
 
 
 def main() -> None:
@@ -177,7 +184,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # PtyRAD's
     release.installed()
     torch.set_num_threads(1)
-    parts: list[str | Table] = [NOTES]
+    parts: list[str | Table] = [*NOTES]
     for title, write, slices in (("Demo", write_demo, 1), ("64x64 patterns of 128x128 pixels", write_large, 3)):
         with tempfile.TemporaryDirectory() as folder:
             variants = prepare(write(Path(folder)))

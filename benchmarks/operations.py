@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -27,7 +29,7 @@ COPIES = ("clone", "copy_", "_to_copy", "_conj_physical", "stack", "cat", "roll"
 _VALUES = ("_local_scalar_dense", "lift_fresh", "nonzero", "equal", "is_nonzero", "allclose", "masked_select")
 """Operations whose result the host needs, or that bring the host's data to the device."""
 _CROSSINGS = {torch.Tensor.cpu, torch.Tensor.tolist, torch.as_tensor, torch.from_numpy}
-_FREE = ("lift_fresh", "_local_scalar_dense", "_record_function_enter_new", "_RecordFunction")
+_FREE = ("lift_fresh", "_local_scalar_dense", "_record_function_enter_new", "_record_function_exit")
 """No launches: counted as crossings, or the profiler's own."""
 
 
@@ -108,6 +110,14 @@ def count(iterate: Callable[[], object], optimizer: Any) -> Operations:
     with _as_on_a_gpu(), _Called(counted), _Dispatched(counted, steps):
         iterate()
     return counted
+
+
+def measure_peak(iterate: Callable[[], object]) -> int:
+    """The most bytes of tensors that ``iterate`` holds beyond those that were there before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        iterate()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
 @contextmanager

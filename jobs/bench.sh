@@ -14,6 +14,7 @@
 # slopes: the slopes of a trial's loss beside differences of whole trials, on the problems of search.
 # guess, guess_large: guesses of planted scans beside the truth; time and memory of a guess on 16 GiB.
 # metrics: what each metric chooses on data whose specimen is known, and how much worse the object is there.
+# engine: operations of an iteration, as on a GPU, and seconds: PtyRAD's own, and with each fast path alone.
 # threads: an iteration of one worker with all cores and of one a core, beside busy processes.
 # memory: what workers of one machine hold with one copy of the data and with one each; a worker over many trials.
 # queue_memory: what workers of a queue hold in each study, beside that study alone.

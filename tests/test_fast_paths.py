@@ -18,7 +18,7 @@ from ptydask.engines.ptyrad.fast_paths import SWITCH, FastPaths, adam, iteration
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.errors import ConfigError
-from ptydask.model import HeldOut, TrialOutput
+from ptydask.model import HeldOut, Slot, TrialOutput
 
 pytestmark = [pytest.mark.ptyrad, pytest.mark.filterwarnings("ignore")]
 
@@ -75,6 +75,14 @@ def test_what_else_a_trial_computes_is_the_same(data: Path, of_plan: dict[str, A
     ours, theirs = (run(data, switch, changes, **of_plan) for switch in ("all", "none"))
     assert_same(ours, theirs)
     assert ours.gradient == theirs.gradient
+
+
+def test_two_threads_of_a_cpu_give_the_same_every_time(data: Path) -> None:
+    """PtyRAD's own gradients of overlapping patches are added in any order there."""
+    threaded = Slot(threads=2)
+    trials = [PtyradSession(plan(params(data)), threaded).run(trial(), go_on, NEVER) for _ in range(3)]
+    for other in trials[1:]:
+        assert_same(other, trials[0])
 
 
 def test_all_are_taken_with_the_installed_ptyrad(data: Path) -> None:
@@ -228,3 +236,9 @@ def test_a_switch_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv(fast_paths.SWITCH, text)
     with pytest.raises(ConfigError, match="must be all, none, or some of"):
         FastPaths.chosen()
+
+
+def test_each_is_on_the_page() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "from-ptyrad.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"\n| `{name}` |" not in page] == []
+    assert SWITCH in page

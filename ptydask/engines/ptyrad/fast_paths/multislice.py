@@ -64,13 +64,15 @@ class _Multislice(torch.autograd.Function):
             intensity = intensity * occupancy[:, None, None]
         modes = intensity.shape[1] * intensity.shape[2]
         summed = intensity.sum((1, 2)) if modes > 1 else intensity[:, 0, 0]
-        ctx.save_for_backward(transmission, propagators, occupancy, detected, modulus, *waves)
+        ctx.save_for_backward(transmission, propagators, occupancy)
+        ctx.waves = [*waves, modulus, detected]  # taken out as they are used, for they are most of the memory
         return torch.fft.fftshift(summed, dim=_PIXELS).add_(eps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        transmission, propagators, occupancy, detected, modulus, *waves = ctx.saved_tensors
+        transmission, propagators, occupancy = ctx.saved_tensors
+        waves: list[torch.Tensor] = ctx.waves
         needs_amplitude, needs_phase, needs_probes = ctx.needs_input_grad[:3]
         needs_object = needs_amplitude or needs_phase
         rows, columns = gradient.shape[-2:]
@@ -78,27 +80,23 @@ class _Multislice(torch.autograd.Function):
         if occupancy is not None:
             weight = weight * occupancy[:, None, None]
         # d|z|^2 as autograd takes it, through |z|: the factor 2 is exact wherever it stands
-        back = detected.sgn()
-        torch.view_as_real(back).mul_(torch.mul(weight * 2, modulus)[..., None])
+        back = waves.pop().sgn()
+        torch.view_as_real(back).mul_(torch.mul(weight * 2, waves.pop())[..., None])
         back = ifft2(back, norm="ortho")
-        conjugate = transmission.conj_physical().unbind(2)
+        at_slices = transmission.conj_physical()  # slice by slice, once its conjugate has been used
         kernel = propagators.conj_physical()[:, None, None] if len(waves) > 1 else None
-        at_slices = torch.empty_like(transmission) if needs_object else None
-        for n in reversed(range(len(waves))):
-            if at_slices is not None:
-                product = back.conj_physical().mul_(waves[n])
-                torch.sum(product, 1, out=at_slices[:, :, n])
-            if n == 0 and not needs_probes:
-                break
-            back = back.mul_(conjugate[n][:, None])
-            if n:
-                spectrum = fft2(back, norm="forward")
-                back = ifft2(spectrum.mul_(kernel), norm="forward")
-        at_amplitude = at_phase = None
-        if at_slices is not None and needs_amplitude:
-            at_amplitude = torch.mul(at_slices, transmission.sgn()).real
-        if at_slices is not None and needs_phase:
-            at_phase = at_slices.mul_(transmission).imag.neg()
+        while waves:
+            wave, of_slice = waves.pop(), at_slices[:, :, len(waves)]
+            product = back.conj_physical().mul_(wave) if needs_object else None
+            del wave
+            if needs_probes or waves:
+                back.mul_(of_slice[:, None])
+            if product is not None:
+                torch.sum(product, 1, out=of_slice)
+            if waves:
+                back = ifft2(fft2(back, norm="forward").mul_(kernel), norm="forward")
+        at_amplitude = transmission.sgn().mul_(at_slices).real if needs_amplitude else None
+        at_phase = at_slices.mul_(transmission).imag.neg() if needs_phase else None
         at_probes = None
         if needs_probes:
             at_probes = back.sum(2) if back.shape[2] > 1 else back[:, :, 0]
