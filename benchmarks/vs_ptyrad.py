@@ -272,6 +272,12 @@ INTRODUCTION = (
     "of the workers' time that PtyRAD's reconstruction steps took: 1 is the floor below which no tuner gets."
 )
 
+REST = (
+    "Inside of a trial nearly all of ptydask's time is PtyRAD's steps (`cProfile` of a worker: the rest prepares the "
+    'trial and reads its arrays). "Whole" has the start in it, too: the command and each worker import PyTorch, Optuna '
+    "and Dask. That is the same whatever the number of trials, so the ratio of a longer study is that of its trials."
+)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trials an hour, files and bytes beside PtyRAD's own hypertune.")
@@ -302,7 +308,7 @@ def main() -> None:
         runs = {name: {t: [asdict(o) for o in runs_] for t, runs_ in both.items()} for name, both in everything.items()}
         args.json.write_text(json.dumps(runs, indent=1))
     if args.write:
-        write_section("vs_ptyrad", "Beside PtyRAD's own hypertune", *parts)
+        write_section("vs_ptyrad", "Beside PtyRAD's own hypertune", *parts, REST)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from ptydask import demo
+from ptydask.clusters.machine import usable_cores
 
 pytestmark = [pytest.mark.ptyrad, pytest.mark.slow]
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
@@ -80,7 +81,7 @@ def test_the_best_params_file_gives_the_same_loss_in_ptyrad(study: Path, ptydask
     assert exported.returncode == 0, exported.stderr
     (tmp_path / "best.yaml").write_text(exported.stdout)
     assert yaml.safe_load(exported.stdout)["hypertune_params"]["if_hypertune"] is False
-    threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cores() // 2))
     done = subprocess.run(
         [sys.executable, "-c", PTYRAD_RUN, str(tmp_path / "best.yaml"), threads],
         capture_output=True,
