@@ -175,18 +175,19 @@ def main() -> None:
         write_section(
             "memory",
             "Memory",
-            f"Patterns of {large.bytes / MIB:.0f} MiB ({args.scan} x {args.scan} of {args.pixels} x {args.pixels}), read "
-            "by workers of one core on one machine at the same time. The memory of all is the sum of proportional set "
-            "sizes: a page that two have counts half for each. The peak is that of the worker that reads the data for all: "
-            "their memory is freed while they are copied.",
+            f"Patterns of {large.bytes / MIB:.0f} MiB ({args.scan} x {args.scan} of {args.pixels} x {args.pixels}), "
+            "read by workers of one core on one machine at the same time. The memory of all is the sum of proportional "
+            "set sizes: a page that two have counts half for each. The peak is that of the worker that reads the data "
+            "for all: where they were, their memory is freed while they are copied.",
             together,
             "One worker and many trials of 2 iterations of 8 x 8 patterns of 32 x 32.",
             flat,
-            "On a GPU each worker has a copy of its own. One for all of a device would be memory of the process that "
-            "allocated it: what CUDA hands to other processes (cudaIpcGetMemHandle) is not defined once that one has "
-            "freed it or has ended, and workers are killed at any time. Memory that the driver counts the users of "
-            "(cuMemCreate with a file descriptor as its handle) would outlive it; PyTorch makes no tensor in such memory. "
-            "`preload_data: false` has each batch of all workers streamed from the machine's one copy.",
+            "On a GPU each worker has a copy of its own. What CUDA hands from one process to others "
+            "(`cudaIpcGetMemHandle`) is not defined once the process that allocated it has ended, and a worker may be "
+            "killed at any time. Memory of `cuMemCreate`, whose handle is a file descriptor, would outlive it as the "
+            "copy on the host does; that takes tensors in memory that PyTorch's allocator did not make, and was not "
+            "tried for want of a GPU. `preload_data: false` has each batch of all workers streamed from the machine's "
+            "one copy.",
         )
 
 
