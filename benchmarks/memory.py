@@ -85,7 +85,7 @@ def be_flat(params: Path, trials: int) -> None:
         if number in (1, 10) or number % max(1, trials // 10) == 0:
             gc.collect()
             sample = read_memory(os.getpid())
-            print(json.dumps([number, sample.rss, sample.uss, time.process_time()]), flush=True)
+            print(json.dumps([number, sample.rss, time.process_time()]), flush=True)
 
 
 def _start(params: Path, what: str) -> subprocess.Popen[str]:
@@ -143,8 +143,8 @@ def measure_flat(params: Path, trials: int) -> Table:
         samples = [json.loads(line) for line in process.stdout]
     if process.returncode != 0:
         raise SystemExit("the worker with many trials failed")
-    rows = tuple((f"{n}", f"{rss / MIB:.1f}", f"{uss / MIB:.1f}", f"{cpu:.1f}") for n, rss, uss, cpu in samples)
-    return Table(("trials", "resident, MiB", "its own, MiB", "CPU since its start, s"), rows)
+    rows = tuple((f"{number}", f"{rss / MIB:.1f}", f"{cpu:.1f}") for number, rss, cpu in samples)
+    return Table(("trials", "resident, MiB", "CPU since its start, s"), rows)
 
 
 def main() -> None:
@@ -177,10 +177,17 @@ def main() -> None:
             "Memory",
             f"Patterns of {large.bytes / MIB:.0f} MiB ({args.scan} x {args.scan} of {args.pixels} x {args.pixels}), "
             "read by workers of one core on one machine at the same time. The memory of all is the sum of proportional "
-            "set sizes: a page that two have counts half for each.",
+            "set sizes: a page that two have counts half for each. The peak is that of the worker that reads the data "
+            "for all: where they were, their memory is freed while they are copied.",
             together,
             "One worker and many trials of 2 iterations of 8 x 8 patterns of 32 x 32.",
             flat,
+            "On a GPU each worker has a copy of its own. What CUDA hands from one process to others "
+            "(`cudaIpcGetMemHandle`) is not defined once the process that allocated it has ended, and a worker may be "
+            "killed at any time. Memory of `cuMemCreate`, whose handle is a file descriptor, would outlive it as the "
+            "copy on the host does; that takes tensors in memory that PyTorch's allocator did not make, and was not "
+            "tried for want of a GPU. `preload_data: false` has each batch of all workers streamed from the machine's "
+            "one copy.",
         )
 
 

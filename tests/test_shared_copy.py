@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 
 from ptydask.engines import shared_copy
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's"),
+    pytest.mark.filterwarnings("ignore:This process"),  # other tests' threads, of which Python 3.12 warns in a fork
+]
 
 MIB = 2**20
 SIZE = 40 * MIB

@@ -1,4 +1,4 @@
-"""A worker that goes from study to study has the memory of that one alone; see benchmarks/queue_memory.py."""
+"""A worker that goes from study to study has the memory of the one it is in; see also benchmarks/queue_memory.py."""
 
 from __future__ import annotations
 
