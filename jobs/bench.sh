@@ -9,13 +9,14 @@
 # slopes: the slopes of a trial's loss beside differences of whole trials, on the problems of search.
 # guess, guess_large: guesses of planted scans beside the truth; time and memory of a guess on 16 GiB.
 # metrics: what each metric chooses on data whose specimen is known, and how much worse the object is there.
+# start: how long commands take to begin, and a run to its first iteration.
 # memory: what workers of a queue hold in each study, beside that study alone.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 name=vs_ptyrad extras=ptyrad,analysis,test
 case "${1:-}" in
-    vs_ptyrad | orchestration | scaling | chaos | store | command) name=$1; shift ;;
+    vs_ptyrad | orchestration | scaling | start | chaos | store | command) name=$1; shift ;;
     # these compute one trial at a time, and the Gaussian processes of search are small
     search | staged | earlier | slopes | guess | guess_large | metrics | memory)
         name=$1; shift

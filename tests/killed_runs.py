@@ -34,7 +34,5 @@ def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:
 
 def workers_of(pid: int) -> list[psutil.Process]:
     """The processes that run trials: forks of the driver's fork server."""
-    servers = [
-        child for child in psutil.Process(pid).children() if "multiprocessing.forkserver" in str(child.cmdline())
-    ]
+    servers = [child for child in psutil.Process(pid).children() if "forkserver" in str(child.cmdline())]
     return [worker for server in servers for worker in server.children()]

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
 from killed_runs import kill, start, workers_of
 from optuna.storages import JournalStorage

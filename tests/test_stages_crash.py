@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 from killed_runs import kill, start, workers_of
 from stage_cases import summarise, write_staged
