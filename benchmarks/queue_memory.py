@@ -131,8 +131,8 @@ class Watch:
         main = psutil.Process(self.process.pid)
         while self.process.poll() is None:
             try:
-                children = main.children(recursive=True)
-                for pid in [child.pid for child in children if any("spawn_main" in word for word in child.cmdline())]:
+                servers = [child for child in main.children() if "multiprocessing.forkserver" in str(child.cmdline())]
+                for pid in [worker.pid for server in servers for worker in server.children()]:
                     self.samples.setdefault(pid, []).append(read_memory(pid))
             except (psutil.Error, OSError):
                 pass

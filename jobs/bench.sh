@@ -15,6 +15,7 @@
 # guess, guess_large: guesses of planted scans beside the truth; time and memory of a guess on 16 GiB.
 # metrics: what each metric chooses on data whose specimen is known, and how much worse the object is there.
 # engine: operations of an iteration, as on a GPU, and seconds: PtyRAD's own, and with each fast path alone.
+# start: how long commands take to begin, and a run to its first iteration.
 # threads: an iteration of one worker with all cores and of one a core, beside busy processes.
 # memory: what workers of one machine hold with one copy of the data and with one each; a worker over many trials.
 # queue_memory: what workers of a queue hold in each study, beside that study alone.
@@ -23,9 +24,9 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 extras=ptyrad,analysis,test
 case "${1-page}" in
-    page | vs_ptyrad | orchestration | scaling | messages | chaos | store | command | threads) name=${1-page} ;;
+    page | vs_ptyrad | orchestration | scaling | messages | chaos | store | command | threads | start | upkeep) name=${1-page} ;;
     # these compute one trial at a time, and the Gaussian processes of search are small
-    search | staged | earlier | slopes | guess | guess_large | metrics | memory | queue_memory | engine | start | upkeep)
+    search | staged | earlier | slopes | guess | guess_large | metrics | memory | queue_memory | engine)
         name=$1
         export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} ;;
     *) say "no benchmark is called $1; the first lines of ${BASH_SOURCE[0]} name all of them"; exit 2 ;;

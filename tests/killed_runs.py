@@ -30,3 +30,9 @@ def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:
         process.kill()
     process.wait()
     assert not psutil.wait_procs(below, timeout=20)[1], "workers outlive their driver"
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The processes that run trials: forks of the driver's fork server."""
+    servers = [child for child in psutil.Process(pid).children() if "forkserver" in str(child.cmdline())]
+    return [worker for server in servers for worker in server.children()]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
+from pathlib import Path
 
+import psutil
 import pytest
 
 from ptydask.clusters import (
@@ -20,6 +24,8 @@ from ptydask.clusters import (
 from ptydask.clusters.local import ThisMachine
 from ptydask.clusters.local_workers import LocalWorkers
 from ptydask.clusters.process_state import SharedState
+from ptydask.clusters.settings import THREADS
+from ptydask.clusters.worker_processes import starting_workers
 from ptydask.errors import ClusterError
 
 
@@ -91,6 +97,44 @@ def test_no_worker_is_overlooked() -> None:
         for _ in range(50):
             client.loop.add_callback(client._update_scheduler_info, n_workers=0)
             assert len(workers_of(client)) == 1
+
+
+@pytest.mark.slow
+def test_workers_are_forks_of_a_server_that_ends_with_them() -> None:
+    """It has one thread, as forks need, and what it imports; a run beside it starts its workers as it did without."""
+    with ThisMachine().open(ClusterRequest(2, 1, imports=("tests_have_no_such_module", "colorsys"))) as workers:
+        workers.client.wait_for_workers(1, timeout=60)
+        (told,) = workers.client.run(_of_this_fork).values()
+        server, threads, imported, cores = told
+        assert (threads, imported, cores) == (1, True, os.environ["OMP_NUM_THREADS"])
+        with starting_workers([dict.fromkeys((*THREADS, "CUDA_VISIBLE_DEVICES"), "")], ()) as other:
+            assert not other.forks
+            assert other.settings["distributed.worker.multiprocessing-method"] == "spawn"
+        assert psutil.Process(server).ppid() == os.getpid()
+    assert not psutil.pid_exists(server)
+
+
+def _of_this_fork() -> tuple[int, int, bool, str]:
+    server = os.getppid()
+    threads = len(list(Path(f"/proc/{server}/task").iterdir()))
+    return server, threads, "colorsys" in sys.modules, os.environ["OMP_NUM_THREADS"]
+
+
+def test_cuda_is_not_asked_for_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With GPUs the server imports nothing of the engine's; where a socket has no place there is none."""
+    asked = list[list[str]]()
+
+    def refuse() -> None:
+        asked.append(forkserver._forkserver._preload_modules)
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(forkserver, "ensure_running", refuse)
+    monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", None)
+    for gpu in ("0", ""):
+        environment = {**dict.fromkeys(THREADS, "1"), "CUDA_VISIBLE_DEVICES": gpu}
+        with starting_workers([environment], ("an_engine",)) as start:
+            assert (start.forks, dict(start.settings).keys()) == (False, {"distributed.nanny.pre-spawn-environ"})
+    assert ["an_engine" in imports for imports in asked] == [False, True]
 
 
 def test_what_overlapping_runs_change_is_put_back_by_the_last() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from killed_runs import workers_of
 from store_cases import failed, meta, put, record
 
 import ptydask as api
@@ -539,11 +540,7 @@ def test_a_worker_killed_in_its_repeat(tmp_path: Path) -> None:
     while told(log) < 2:
         time.sleep(0.02)
         assert process.poll() is None, log.read_text()
-    children = psutil.Process(process.pid).children()
-    workers = [
-        c for c in children if "spawn_main" in " ".join(c.cmdline()) and "resource_tracker" not in " ".join(c.cmdline())
-    ]
-    workers[0].kill()
+    workers_of(process.pid)[0].kill()
     assert process.wait(timeout=120) == 0, log.read_text()
     assert repeats(study) == grid(best(study, 3), [1, 2, 3])
 

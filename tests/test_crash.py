@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
-from killed_runs import kill, start
+from killed_runs import kill, start, workers_of
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -101,16 +100,8 @@ def test_workers_killed_while_trials_run(victims: int, toy_params: Callable[...,
         time.sleep(0.05)
         assert process.poll() is None, log.read_text()
     time.sleep(0.2)
-    for worker in _workers(process.pid)[:victims]:
+    for worker in workers_of(process.pid)[:victims]:
         worker.kill()
     assert process.wait(timeout=60) == 0, log.read_text()
     check(results, 8, told(log))
     assert "lost its worker" in log.read_text(), log.read_text()
-
-
-def _workers(pid: int) -> list[psutil.Process]:
-    """The processes that run trials: children with the toy's threads, not multiprocessing's own tracker."""
-    children = psutil.Process(pid).children()
-    return [
-        c for c in children if "spawn_main" in " ".join(c.cmdline()) and "resource_tracker" not in " ".join(c.cmdline())
-    ]

@@ -40,3 +40,30 @@ def test_schemas_are_declared_only_where_the_import_fails(tmp_path: Path) -> Non
     left_alone = _fresh_python(f"{IMPORT}\nimport torch; print(hasattr(torch.ops.torchvision, 'nms'))", works)
     assert left_alone.stdout.splitlines() == ["False False", "False"]
     assert "compiled for another CUDA" in _fresh_python(IMPORT, broken).stderr
+
+
+@pytest.mark.slow
+def test_what_ptyrad_does_not_use_is_imported_when_it_is_used() -> None:
+    """pyplot is there for who draws with it, scikit-learn for compact batches; a compiler hears of steps."""
+    code = """
+import gc, sys
+import ptydask.engines.ptyrad.imported
+from ptydask.engines.ptyrad import put_off
+heavy = {"sklearn", "pandas", "matplotlib.figure", "torch._inductor.cudagraph_trees"}
+print(sorted(heavy & set(sys.modules)), gc.isenabled())
+import torch
+torch.compiler.cudagraph_mark_step_begin()
+with put_off.without_clustering("random"):
+    from sklearn.cluster import MiniBatchKMeans
+print(MiniBatchKMeans, sorted(heavy & set(sys.modules)))
+with put_off.without_clustering("compact"):
+    from sklearn.cluster import MiniBatchKMeans
+from torch._inductor import cudagraph_trees
+torch.compiler.cudagraph_mark_step_begin()
+from ptyrad.solver.reconstruction import plt
+import matplotlib.pyplot
+print(MiniBatchKMeans.__name__, cudagraph_trees.MarkStepBox.mark_step_counter)
+print(plt.subplots is matplotlib.pyplot.subplots)
+"""
+    done = _fresh_python(code)
+    assert done.stdout.splitlines() == ["[] True", "None []", "MiniBatchKMeans -1", "True"], done.stderr

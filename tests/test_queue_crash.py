@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from killed_runs import kill, start
+from killed_runs import kill, start, workers_of
 
 from ptydask.store import reader
 
@@ -30,8 +30,7 @@ def wait_for_trials(process: subprocess.Popen[bytes], log: Path, count: int) -> 
 
 def kill_a_worker(process: subprocess.Popen[bytes], rng: random.Random) -> None:
     try:
-        below = psutil.Process(process.pid).children(recursive=True)
-        workers = [child for child in below if "spawn_main" in " ".join(child.cmdline())]
+        workers = workers_of(process.pid)
         if workers:
             rng.choice(workers).kill()
     except psutil.NoSuchProcess:

@@ -357,6 +357,31 @@ def test_help_is_quick_and_light() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ptyrad
+def test_dask_and_pytorch_come_with_the_first_worker(
+    ptydask: Ptydask, toy_params: Params, results: Path, tmp_path: Path
+) -> None:
+    """Whatever starts none imports neither: a check, a plan, a run that is complete, a look at results."""
+    pytest.importorskip("ptyrad")
+    params, demo = toy_params(n_trials=1), str(tmp_path / "demo" / "params.yaml")
+    assert run(ptydask, params, "--trials", 1).returncode == 0
+    assert ptydask("demo", tmp_path / "demo").returncode == 0
+    complete = ["run", str(params), "--engine", "toy", "--workers", "2", "--trials", "1"]
+    looks = [[command, str(results)] for command in ("ls", "best", "status")]
+    own_metric = ["--set", "ptydask.metrics.mine=json.dumps"]
+    commands = [["validate", demo], ["validate", demo, *own_metric], ["run", demo, "--dry-run"], complete, *looks]
+    code = (
+        "import json, sys; from ptydask.cli import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    assert main(words) in (0, 2), words\n"
+        "    heavy = {'torch', 'dask', 'distributed', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "    assert not heavy, (words, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(commands)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_a_study_that_goes_on_draws_nothing_twice(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """Trials of the first points took a task each as well: the sampler's seeds of the next run begin beyond theirs."""
     params = toy_params(n_trials=2)

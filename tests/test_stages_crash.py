@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
-from killed_runs import kill, start
+from killed_runs import kill, start, workers_of
 from stage_cases import summarise, write_staged
 
 from ptydask.store import reader
@@ -68,8 +67,7 @@ def test_a_worker_killed_in_a_later_stage(toy_params: Callable[..., Path], tmp_p
     while b"stage 2 of 4: turn begins" not in log.read_bytes() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.4)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
-    workers[0].kill()
+    workers_of(process.pid)[0].kill()
     assert process.wait(timeout=120) == 0, log.read_text()[-3000:]
     assert [(stage["name"], len(stage["trials"])) for stage in summarise(results)] == [
         ("rough", 4),

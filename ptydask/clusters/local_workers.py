@@ -109,12 +109,15 @@ class LocalWorkers:
 
 
 def _kill_workers(cluster: _PinnedCluster) -> None:
+    pids = [nanny.pid for nanny in cluster.workers.values()]
     for nanny in cluster.workers.values():
         nanny.close_gracefully("the workers are stopped")  # it would start another in place of the killed one
-        if nanny.pid is not None:
+    for pid in pids:
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(nanny.pid, signal.SIGKILL)
-    cluster.start_of_workers.end_server()  # those yet to come wait for it
+                os.kill(pid, signal.SIGKILL)
+    if None in pids:
+        cluster.start_of_workers.end_server()  # what is still to come would be waited for
 
 
 @contextmanager
