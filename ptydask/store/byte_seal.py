@@ -15,7 +15,8 @@ from pathlib import Path
 
 _UNKNOWN = "-" * 64
 _LINE = re.compile(rb"\nptydask ([0-9a-f]{64}|-{64}) ([0-9a-f]{64})\n")
-_SIZE = len("\nptydask \n") + 2 * 64 + 1
+SIZE = len("\nptydask \n") + 2 * 64 + 1
+"""Bytes of the line."""
 _BLOCK = 1 << 20
 
 
@@ -39,7 +40,7 @@ def read_content(path: Path) -> str | None:
     """
     try:
         with path.open("rb") as file:
-            left = os.fstat(file.fileno()).st_size - _SIZE
+            left = os.fstat(file.fileno()).st_size - SIZE
             if left < 0:
                 return None
             file.seek(left)
