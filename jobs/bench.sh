@@ -10,6 +10,7 @@
 # guess, guess_large: guesses of planted scans beside the truth; time and memory of a guess on 16 GiB.
 # metrics: what each metric chooses on data whose specimen is known, and how much worse the object is there.
 # memory: what workers of a queue hold in each study, beside that study alone.
+# upkeep: verify, pack, thinning, report and all that reads a study, of thousands of tiny trials.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -17,7 +18,7 @@ name=vs_ptyrad extras=ptyrad,analysis,test
 case "${1:-}" in
     vs_ptyrad | orchestration | scaling | chaos | store | command) name=$1; shift ;;
     # these compute one trial at a time, and the Gaussian processes of search are small
-    search | staged | earlier | slopes | guess | guess_large | metrics | memory)
+    search | staged | earlier | slopes | guess | guess_large | metrics | memory | upkeep)
         name=$1; shift
         export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} ;;
 esac
