@@ -199,7 +199,7 @@ def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
         files.write_whole(path, build)
 
 
-_IN_MEMORY = 1 << 25
+_IN_MEMORY = 1 << 24
 """Bytes of all records and thumbnails, at most, of an index that is made in memory, now and then while a study runs."""
 _PACK_IN_MEMORY = 1 << 28
 """Bytes, at most, of a packed file that is made there. For a moment either is there twice."""
