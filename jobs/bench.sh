@@ -19,6 +19,7 @@
 # threads: an iteration of one worker with all cores and of one a core, beside busy processes.
 # memory: what workers of one machine hold with one copy of the data and with one each; a worker over many trials.
 # queue_memory: what workers of a queue hold in each study, beside that study alone.
+# upkeep: verify, pack, thinning, report and all that reads a study, of thousands of tiny trials.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 

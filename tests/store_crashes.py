@@ -25,7 +25,7 @@ import numpy as np
 from store_cases import meta, output, phase, put, record
 
 from ptydask.model import KeepOptions, Quantity, TrialOutput
-from ptydask.store import Store, checks, files, isolated, names, reader, shard
+from ptydask.store import Store, checks, files, index, isolated, names, reader, shard
 
 SMALL = {"snapshots": {}, "log": ""}
 
@@ -152,7 +152,16 @@ def asked_here(_child: isolated.ChildReader, **question: Any) -> isolated.Answer
 
 
 def every(folder: Path) -> None:
-    """Die before step 0, 1, 2 ... of the story; after each death nothing that was recorded is missing."""
+    """Die before step 0, 1, 2 ... of the story, with packs made in memory and on the disk."""
+    steps = []
+    for index._PACK_IN_MEMORY in (1 << 28, -1):
+        (folder / str(len(steps))).mkdir()
+        steps.append(die_before_every_step(folder / str(len(steps))))
+    print(f"{min(steps)} {max(steps)} steps", flush=True)
+
+
+def die_before_every_step(folder: Path) -> int:
+    """Returns how many there are; after each death nothing that was recorded is missing."""
     os.fsync = lambda _: None  # nobody pulls the plug here, and it is slow
     isolated.ChildReader.ask = asked_here  # type: ignore[method-assign]
     base = folder / "base" / "results.h5"
@@ -178,8 +187,8 @@ def every(folder: Path) -> None:
         check(path, {0, 1} | said)
         shutil.rmtree(path.parent)
         if status == 0:
-            print(f"{last} steps", flush=True)
-            return
+            return last
+    raise AssertionError
 
 
 def install_steps(last: int) -> None:

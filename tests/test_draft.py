@@ -175,12 +175,16 @@ def test_a_copy_is_sealed_by_what_is_read_of_the_whole(without: tuple[str, ...],
         source, copy = file[layout.TRIAL], file.create_group("copy")
         for name in set(source) - set(without):
             source.copy(name, copy)
-        copy.attrs["own"] = 1.5
-        digest.seal_copy(copy, source, without)
+        digest.seal_copy(copy, source, without, {"own": "1.5", "default": None})
         assert digest.read_digest(copy) == digest.group_digest(copy)
+        assert set(copy.attrs) == {*source.attrs, "own"} - {"default"}
+        assert all(copy.attrs[name] == source.attrs[name] for name in set(copy.attrs) - {"own", "sha256"})
         source.attrs["seed"] = 77
         with pytest.raises(ValueError, match="SHA-256"):
-            digest.seal_copy(copy, source, without)
+            digest.seal_copy(file.create_group("changed"), source, without, {})
+        digest.seal_copy(anew := file.create_group("trusted"), source, set(source), {}, intact=True)
+        assert anew.attrs["seed"] == 77
+        assert digest.read_digest(anew) == digest.group_digest(anew)
 
 
 @pytest.mark.parametrize("in_memory", [1 << 30, -1], ids=["memory", "disk"])

@@ -18,7 +18,7 @@ from store_cases import damage, full_disk, output, pack_copy, packed, put, rebui
 
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
-from ptydask.store import Store, confirmation, contents, digest, embedded, isolated, lock, names, reader
+from ptydask.store import Store, confirmation, contents, digest, embedded, index, isolated, lock, names, reader
 from ptydask.store.upkeep import embedding, info, merge, merge_plan, packing, rebuild, retention, staging, verify
 
 ALL = {"dz": [0, 1, 2], "scan": [0, 1], "final": [0]}
@@ -218,9 +218,10 @@ def run_stage_on(path: Path, name: str, count: int) -> None:
     store.finish()
 
 
-@pytest.mark.parametrize("k", [0, 7, 40])
-def test_a_full_disk(k: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("k", "in_memory"), [(0, 1 << 28), (1, 1 << 28), (0, -1), (7, -1), (40, -1)])
+def test_a_full_disk(k: int, in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever write fails, the file is as it was; with room again the stage begins."""
+    monkeypatch.setattr(index, "_PACK_IN_MEMORY", in_memory)
     path = staged(tmp_path / "results.h5", ("dz", "scan"))
     before = path.read_bytes()
     with full_disk(k), pytest.raises(StoreError, match="No space left on device; everything is as it was"):

@@ -233,6 +233,7 @@ MOMENTS = {
     "while the workers are told to go": "ptydask.clusters.local_workers:LocalWorkers.stop_workers",
     "while the cluster is closed": "distributed.deploy.cluster:Cluster.close",
     "while HDF5 writes": "ptydask.store.files:AsideFile.write",
+    "while a file is written that was made in memory": "ptydask.store.files:AsideFile.put",
     "while it is packed": "ptydask.store.index:pack",
     "when the file is there": "ptydask.store.contents:remove",
     "while the best is printed": "ptydask.cli.run:_print_best",
@@ -251,7 +252,9 @@ def hooked(*arguments, **more):
         signal.pthread_kill(threading.main_thread().ident, number)
     return kept(*arguments, **more)
 sys.argv[:] = ["ptydask", "run", "toy.yaml", "--engine", "toy", "--workers", "1", "--cluster", "local"]
-import ptydask.driver.execute, ptydask.driver.loop
+import ptydask.driver.execute, ptydask.driver.loop, ptydask.store.index
+if path == "AsideFile.write":
+    ptydask.store.index._PACK_IN_MEMORY = -1
 original = ptydask.driver.loop._StudyRun.run_trials
 def run_trials(self):
     original(self)

@@ -49,6 +49,11 @@ class StudyData:
         """Kept for :mod:`ptydask.analysis.figures.importance`: several figures ask, and the answer takes seconds."""
         return {}
 
+    @cached_property
+    def scales(self) -> dict[str, Any]:
+        """By parameter, kept for :mod:`ptydask.analysis.figures.scales`: every figure asks, and it takes all trials."""
+        return {}
+
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of all parameters, in the order of their appearance."""

@@ -77,20 +77,39 @@ def save_sealed(group: h5py.Group, content: draft.Group, name: str, *, itself: b
     return sealed
 
 
-def seal_copy(copy: h5py.Group, source: h5py.Group, without: Collection[str]) -> None:
-    """Seal ``copy``, which has the members of ``source`` except ``without``, and attributes of its own.
+def seal_copy(
+    copy: h5py.Group,
+    source: h5py.Group,
+    without: Collection[str],
+    changed: Mapping[str, str | None],
+    *,
+    intact: bool = False,
+) -> None:
+    """Complete and seal ``copy``, which has the members of ``source`` except ``without``, and no attributes so far.
 
-    Each member is read once, for both digests. Raises ValueError where ``source`` is not what was sealed.
+    It gets those of ``source``; those that are ``changed`` have these texts, or are not there. Each member is read
+    once, for both digests. Raises ValueError where ``source`` is not what was sealed; where it is known to be
+    ``intact``, only what is copied is read.
     """
-    whole, kept = hashlib.sha256(), hashlib.sha256()
-    _hash_attributes(whole, source.id, layout.SHA256.encode())
-    _hash_attributes(kept, copy.id, layout.SHA256.encode())
-    group, left_out = h5py.h5g.open(source.id, b"."), {name.encode() for name in without}
-    for name in sorted(group):
-        _hash_member(whole if name in left_out else _TwoHashes(whole, kept), group, name)
-    if read_digest(source) != whole.hexdigest():
-        raise ValueError(CHANGED)
-    nexus.write_attribute(copy, layout.SHA256, kept.hexdigest())
+    kept, group, left_out = hashlib.sha256(), h5py.h5g.open(source.id, b"."), {name.encode() for name in without}
+    content = draft.Group(draft.load_attributes(source.id))
+    for name, text in changed.items():
+        content.attrs.pop(name, None)
+        if text is not None:
+            nexus.write_attribute(content, name, text)
+    _hash_draft_attributes(kept, content.attrs, layout.SHA256)
+    if intact:
+        for name in sorted(set(group) - left_out):
+            _hash_member(kept, group, name)
+    else:
+        whole = hashlib.sha256()
+        _hash_attributes(whole, source.id, layout.SHA256.encode())
+        for name in sorted(group):
+            _hash_member(whole if name in left_out else _TwoHashes(whole, kept), group, name)
+        if read_digest(source) != whole.hexdigest():
+            raise ValueError(CHANGED)
+    nexus.write_attribute(content, layout.SHA256, kept.hexdigest())
+    draft.save(copy, content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptydask.store import stored
+
 Value = str | NDArray[Any]
 """Of an attribute; a ``str`` is a text of varying length, all else is an array, of no axis where it is a scalar."""
 _MANY = 256
@@ -105,6 +107,21 @@ def is_exact(dtype: np.dtype[Any]) -> bool:
     if kind == "S":
         return dtype.itemsize > 0
     return dtype.metadata is None and kind in "biufc" and dtype.itemsize <= (16 if kind == "c" else 8)
+
+
+def load_attributes(owner: h5py.h5o.ObjectID) -> Attributes:
+    """The attributes of a group or an array in a file. Raises TypeError for one that no draft of ours would have."""
+    attributes = Attributes()
+    for encoded in stored.attribute_names(owner):
+        attribute = h5py.h5a.open(owner, encoded)
+        kind, shape, name = stored.type_of(attribute), stored.shape_of(attribute), encoded.decode()
+        text = h5py.check_string_dtype(kind.dtype)
+        is_text = text is not None and text.length is None and shape == ()
+        if shape is None or not (is_text or is_exact(kind.dtype)):
+            raise TypeError(f"attribute {name!r} is of a type that ptydask does not write")
+        value = stored.read_value(attribute, kind, shape)
+        attributes[name] = value.item().decode() if is_text else value
+    return attributes
 
 
 # --- writing ------------------------------------------------------------------------------------------

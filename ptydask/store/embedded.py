@@ -17,7 +17,7 @@ import h5py
 
 from ptydask.errors import StoreError
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import confirmation, contents, digest, files, index, isolated, layout, names, nexus, root
+from ptydask.store import byte_seal, confirmation, contents, digest, files, index, isolated, layout, names, nexus, root
 
 T = TypeVar("T")
 
@@ -227,26 +227,38 @@ class Embedding:
         confirmed = [self.confirmation, *(stage.confirmation for stage in self.stages)]
         return [study for study in confirmed if study is not None]
 
+    @property
+    def sources(self) -> set[Path]:
+        """The files that they are read from."""
+        return {row.file for study in (*self.stages, *self._confirmations()) for row in study.rows}
+
     def write(self, file: h5py.File) -> None:
         """Write them beside the study that is in ``file`` already.
 
         A repeat that cannot be read has its numbers only, for it can be run again. Raises StoreError where a study is
         called as another one, and for a trial of a stage that cannot be read.
         """
-        studies = [*self.stages, *self._confirmations()]
-        isolated.find_deadly([row for study in studies for row in study.rows if row.record.number not in study.damaged])
+        studies, intact = [*self.stages, *self._confirmations()], byte_seal.IntactFiles()
+        rows = [row for study in studies for row in study.rows if row.record.number not in study.damaged]
+        isolated.find_deadly(rows, intact)
         if self.confirmation is not None:
-            nexus.write_attribute(file, layout.CONFIRMATION, self._write_study(file, self.confirmation))
-        groups = [self._write_stage(file, stage) for stage in self.stages]
+            nexus.write_attribute(file, layout.CONFIRMATION, self._write_study(file, self.confirmation, intact))
+        groups = [self._write_stage(file, stage, intact) for stage in self.stages]
         if groups:
             file.attrs[layout.STAGES] = nexus.encode_texts(groups)
 
-    def _write_stage(self, file: h5py.File, stage: StudyContents) -> str:
-        confirmed = "" if stage.confirmation is None else self._write_study(file, stage.confirmation)
-        return self._write_study(file, stage, confirmed, is_stage=True)
+    def _write_stage(self, file: h5py.File, stage: StudyContents, intact: byte_seal.IntactFiles) -> str:
+        confirmed = "" if stage.confirmation is None else self._write_study(file, stage.confirmation, intact)
+        return self._write_study(file, stage, intact, confirmed, is_stage=True)
 
     def _write_study(
-        self, file: h5py.File, study: StudyContents, confirmed: str = "", *, is_stage: bool = False
+        self,
+        file: h5py.File,
+        study: StudyContents,
+        intact: byte_seal.IntactFiles,
+        confirmed: str = "",
+        *,
+        is_stage: bool = False,
     ) -> str:
         """Returns the group's name."""
         head, copy = study.head, self.copy_of(study.head)
@@ -259,7 +271,7 @@ class Embedding:
                 if row.record.number not in study.damaged:
                     try:
                         copy(trials, row, source.open(row.file)[row.group])
-                        if not is_stage:
+                        if not (is_stage or row.file in intact):
                             digest.check(trials[name])
                         continue
                     except files.BROKEN as error:

@@ -24,6 +24,7 @@ from typing import Any
 import h5py
 
 from ptydask.errors import one_line
+from ptydask.store import byte_seal
 
 # Checksums on every header, link and chunk index, and readable by every HDF5 since 1.10 (2016).
 LIBVER = ("v110", "v110")
@@ -138,7 +139,7 @@ def _aside(path: Path) -> Iterator[Path]:
 
 
 def write_whole(
-    path: Path, build: Callable[[h5py.File], None], check: Callable[[Path], None] = lambda aside: None
+    path: Path, build: Callable[[h5py.File], str | None], check: Callable[[Path], None] = lambda aside: None
 ) -> None:
     """Make ``path`` the HDF5 file that ``build`` fills, atomically and durably.
 
@@ -159,22 +160,29 @@ def write_whole(
     sync_folder(path.parent)
 
 
-def write_image(path: Path, build: Callable[[h5py.File], None]) -> str:
+def write_image(
+    path: Path, build: Callable[[h5py.File], str | None], check: Callable[[Path], None] = lambda aside: None
+) -> str:
     """The same for a file that fits into memory, with room to spare: HDF5 makes it there, and it is written in one go.
 
-    Returns the hex SHA-256 of its bytes.
+    Its last line is its :mod:`byte_seal`; where it holds one trial, ``build`` returns the digest of that. Returns the
+    hex SHA-256 of its bytes.
     """
     with _aside(path) as hidden:
         # A name of its own, as HDF5 tells open files from each other by that; no file of this name is made.
         with h5py.File(h5py.h5f.create(os.fsencode(hidden), h5py.h5f.ACC_TRUNC, fapl=_memory_access())) as file:
-            build(file)
+            content = build(file)
             file.flush()
             image = file.id.get_file_image()
+        line, sha = byte_seal.compose(image, content or "")
         with AsideFile(hidden) as out:
             out.put(memoryview(image), 0)
+            out.put(memoryview(line), len(image))
             out.sync()
+        del image
+        check(hidden)
     sync_folder(path.parent)
-    return hashlib.sha256(image).hexdigest()
+    return sha
 
 
 @cache
@@ -282,6 +290,18 @@ def open_read_only(path: Path) -> h5py.File:
     return h5py.File(ReadFile(path), "r")
 
 
+def _open_at_once(path: Path) -> h5py.File:
+    """The same; a small file is read in one go, and HDF5 asks for no part of it."""
+    if path.stat().st_size <= _SMALL:
+        with suppress(*BROKEN):  # what is wrong with a file, HDF5 says where it opens that itself
+            return h5py.File(h5py.h5f.open_file_image(path.read_bytes()))
+    return open_read_only(path)
+
+
+_SMALL = 1 << 20
+"""Bytes, at most, of a file that is read in one go."""
+
+
 class RecentFile:
     """One file open for reading, for as long as trials are read from it one after the other.
 
@@ -302,7 +322,7 @@ class RecentFile:
         now = stamp(path)
         if self._file is None or not self._left or not now or now != self._stamp:
             self.close()
-            self._file, self._stamp, self._left = open_read_only(path), now, self._MOST
+            self._file, self._stamp, self._left = _open_at_once(path), now, self._MOST
         self._left -= 1
         return self._file
 

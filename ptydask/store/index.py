@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
 from ptydask.store import (
+    byte_seal,
     codec,
     digest,
     draft,
@@ -72,6 +73,10 @@ Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
 
 class Addition(Protocol):
     """What belongs into a study's file beside its trials."""
+
+    @property
+    def sources(self) -> Collection[Path]:
+        """The files that it is read from."""
 
     def write(self, file: h5py.File, /) -> None:
         """Add it to a file that has the trials."""
@@ -194,13 +199,26 @@ def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
         files.write_whole(path, build)
 
 
-_IN_MEMORY = 1 << 22
-"""Bytes of all records and thumbnails, at most, of an index that is made in memory: written in one go."""
+_IN_MEMORY = 1 << 24
+"""Bytes of all records and thumbnails, at most, of an index that is made in memory, now and then while a study runs."""
+_PACK_IN_MEMORY = 1 << 28
+"""Bytes, at most, of a packed file that is made there. For a moment either is there twice."""
 
 
 def copy_trial(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
     """Copy a trial's group into ``trials`` without unpacking its arrays."""
     trials.copy(group, names.trial_name(row.record.number))
+
+
+def copy_checked(intact: byte_seal.IntactFiles) -> Copy:
+    """The same, each copy held against its digest where it is not of a file that is known to be as it was written."""
+
+    def copy(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
+        copy_trial(trials, row, group)
+        if row.file not in intact:
+            digest.check(trials[names.trial_name(row.record.number)])
+
+    return copy
 
 
 def pack(
@@ -246,9 +264,20 @@ def pack(
         if add is not None:
             add.check(aside)
 
+    size = _total_size({row.file for row in rows} | (set() if add is None else set(add.sources)))
     with closing(files.RecentFile()) as source:
-        files.write_whole(path, lambda file: _build_study(file, head, rows, everything, place, add), check)
+        write = files.write_image if size <= _PACK_IN_MEMORY else files.write_whole
+        write(path, lambda file: _build_study(file, head, rows, everything, place, add), check)
     return failed
+
+
+def _total_size(paths: Iterable[Path]) -> int:
+    """Bytes of the files; what is not there has none."""
+    total = 0
+    for path in paths:
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
 
 
 def check_whole(path: Path, numbers: set[int], group: str = "") -> None:

@@ -23,7 +23,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ptydask.errors import StoreError
-from ptydask.store import index
+from ptydask.store import byte_seal, index
 
 Answer = Mapping[str, Any]
 PATIENCE = 120.0
@@ -147,12 +147,14 @@ def _start_child(module: str) -> subprocess.Popen[bytes]:
     )
 
 
-def find_deadly(rows: Sequence[index.TrialRow]) -> dict[int, str]:
+def find_deadly(rows: Sequence[index.TrialRow], intact: byte_seal.IntactFiles) -> dict[int, str]:
     """Why, for each trial whose facts HDF5 crashes or hangs on: it is not to be copied by the process that asks.
 
-    Raises StoreError for one in a packed file. Data of fixed size have checksums, and do no such harm.
+    Raises StoreError for one in a packed file. Data of fixed size have checksums, and do no such harm; files that are
+    ``intact`` need not be looked into.
     """
     dead: dict[int, str] = {}
+    rows = [row for row in rows if row.file not in intact]
     with ChildReader() as child:
         questions = [{"what": "facts", "path": str(row.file), "group": row.group} for row in rows]
         with closing(child.ask_each(questions)) as answers:

@@ -54,10 +54,11 @@ def write(
 
         content = draft.Group()
 
-        def build(file: h5py.File, content: draft.Group = content) -> None:
+        def build(file: h5py.File, content: draft.Group = content) -> str:
             nonlocal seal, tile
             seal = digest.save_sealed(file, content, layout.TRIAL, itself=True)
             tile = trialgroup.read_tile(file[layout.TRIAL])
+            return seal
 
         try:
             text = codec.record_to_json(record)

@@ -22,6 +22,7 @@ from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.store import (
+    byte_seal,
     codec,
     contents,
     embedded,
@@ -251,7 +252,8 @@ class Store:
         Those of earlier drivers may be damaged, as long as HDF5 does not crash or hang on them. Raises StoreError
         where it does, on an older pack.
         """
-        altered = isolated.find_deadly([row for number, row in self._rows.items() if number not in self._sha256])
+        earlier = [row for number, row in self._rows.items() if number not in self._sha256]
+        altered = isolated.find_deadly(earlier, byte_seal.IntactFiles())
         changed = []
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed

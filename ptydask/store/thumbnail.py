@@ -56,7 +56,18 @@ def read_tile(dataset: h5py.Dataset) -> bytes | None:
 
 def read_tiles(stack: h5py.Dataset) -> list[bytes | None]:
     """The same of every row of a stack."""
-    return [_read_chunk(stack, (row,)) for row in range(len(stack))] if _has_tiles(stack) else [None] * len(stack)
+    if not _has_tiles(stack):
+        return [None] * len(stack)
+    tiles: list[bytes | None] = []
+    for start in range(0, len(stack), _BLOCK):
+        end = min(start + _BLOCK, len(stack))
+        sound = _is_readable(stack, slice(start, end))
+        tiles += [_read_chunk(stack, (row,), sound=sound) for row in range(start, end)]
+    return tiles
+
+
+_BLOCK = 64
+"""Tiles that are looked at together."""
 
 
 def _has_tiles(dataset: h5py.Dataset) -> bool:
@@ -64,10 +75,23 @@ def _has_tiles(dataset: h5py.Dataset) -> bool:
     return 0 not in dataset.shape and dataset.id.get_num_chunks() > 0
 
 
-def _read_chunk(dataset: h5py.Dataset, row: tuple[int, ...]) -> bytes | None:
+def _read_chunk(dataset: h5py.Dataset, row: tuple[int, ...], *, sound: bool = False) -> bytes | None:
+    """One tile, unless its checksum is wrong: it would spoil the stack that it is copied to. ``sound``: it is not."""
     try:
         tile = bytes(dataset.id.read_direct_chunk((*row, 0, 0))[1])
-        dataset[row]  # one tile with a wrong checksum would spoil the stack that it is copied to
-    except (OSError, RuntimeError, ValueError):  # HDF5 has no other word for "this tile was never written"
+    except _NO_TILE:
         return None
-    return tile
+    return tile if sound or _is_readable(dataset, row) else None
+
+
+def _is_readable(dataset: h5py.Dataset, part: Any) -> bool:
+    """Whether the checksums of all tiles in ``part`` are right."""
+    try:
+        dataset[part]
+    except _NO_TILE:
+        return False
+    return True
+
+
+_NO_TILE = (OSError, RuntimeError, ValueError)
+"""HDF5 has no other word for "this tile was never written"."""

@@ -16,6 +16,7 @@ from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
 from ptydask.analysis.optimum import slope_importances
 from ptydask.analysis.rehydrate import to_optuna_study
+from ptydask.model import TrialRecord
 
 FEWEST = 10
 """Completed trials below which importances are chance."""
@@ -64,7 +65,9 @@ def _rank_importances(data: StudyData) -> dict[str, float]:
     if _lacks_ranks(data):
         return {}
     try:
-        study = to_optuna_study(StudyData(data.meta, trials.with_error(data).records))
+        # Optuna copies each trial deeply, several times: not what it does not look at.
+        bare = tuple(TrialRecord(r.number, r.state, r.error, r.params, {}) for r in trials.with_error(data).records)
+        study = to_optuna_study(StudyData(data.meta, bare))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator()

@@ -160,8 +160,8 @@ class ParameterScale:
             return np.array(
                 [math.nan if value is ... else positions.get(_choice_key(value), math.nan) for value in values]
             )
-        places = np.array([_float_or_nan(v) for v in values])
-        places[~np.isfinite(places) | ((places <= 0) & (self.kind == "log"))] = math.nan
+        places = np.array([v if type(v) is float else _float_or_nan(v) for v in values], np.float64)
+        places[~(np.abs(places) < _DRAWN) | ((places <= 0) & (self.kind == "log"))] = math.nan
         return places
 
     def shares(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -183,6 +183,13 @@ class ParameterScale:
 
 def parameter_scale(data: StudyData, name: str) -> ParameterScale:
     """The axis of a parameter: the study's own range and scale, widened by the values that trials have."""
+    if name not in data.scales:
+        data.scales[name] = _find_scale(data, name)
+    scale: ParameterScale = data.scales[name]
+    return scale
+
+
+def _find_scale(data: StudyData, name: str) -> ParameterScale:
     values = [record.params[name] for record in data.records if name in record.params]
     attributes = _range_attributes(data.meta, name)
     label = _axis_label(name, data.meta)
@@ -287,7 +294,11 @@ def _float_or_nan(value: Any) -> float:
         number = float(value) if ranges.is_number(value) else math.nan
     except OverflowError:
         return math.nan
-    return number if abs(number) < 1e300 else math.nan
+    return number if abs(number) < _DRAWN else math.nan
+
+
+_DRAWN = 1e300
+"""Numbers beyond that are not drawn."""
 
 
 def _choice_key(value: Any) -> tuple[str, Any]:

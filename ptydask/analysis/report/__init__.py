@@ -45,6 +45,7 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     running = results.status() or ({} if results.live else None)
     data = collect_page_data(study, album, running, stages.read_stages(results), searched)
     of_all = replace(searched, stages=stages.load_stages(results, curves=False))
+    of_all.importances.update(searched.importances)  # of the same trials: advice has asked for them already
     drawn = plots.draw(of_all, of_page=searched is study)
     return page.render(data, drawn, source=results.path.name, made=made or datetime.now(UTC))
 

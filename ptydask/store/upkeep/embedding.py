@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
-
 from ptydask.errors import StoreError
 from ptydask.model import path_beside
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import confirmation, contents, digest, embedded, files, index, isolated, layout, names
+from ptydask.store import byte_seal, confirmation, contents, digest, embedded, files, index, isolated, layout, names
 from ptydask.store.embedded import Embedding, StudyContents, StudyPlace
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing
@@ -80,13 +78,10 @@ def _pack_checked(
     path: Path, head: index.ResultsHeader, rows: Sequence[index.TrialRow], add: index.Addition | None = None
 ) -> None:
     """Make ``path`` the packed file of ``rows``, each copy held against its seal."""
-
-    def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
-        index.copy_trial(trials, row, group)
-        digest.check(trials[names.trial_name(row.record.number)])
-
+    intact = byte_seal.IntactFiles()
     try:
-        isolated.find_deadly(rows)
-        index.pack(path, replace(head, pack_id=secrets.token_hex(8)), rows, {}, copy=copy, add=add)
+        isolated.find_deadly(rows, intact)
+        new = replace(head, pack_id=secrets.token_hex(8))
+        index.pack(path, new, rows, {}, copy=index.copy_checked(intact), add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{path}: cannot be written: {error_reason(error)}; everything is as it was") from error

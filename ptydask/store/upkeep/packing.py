@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import h5py
@@ -15,6 +15,7 @@ from ptydask.errors import StoreError, UnusableResults, UsageError, one_line
 from ptydask.model import StudyMeta, TrialOutput, TrialRecord
 from ptydask.store import (
     artifacts,
+    byte_seal,
     checkpoints,
     confirmation,
     contents,
@@ -27,7 +28,6 @@ from ptydask.store import (
     layout,
     lock,
     names,
-    nexus,
     refused,
     relocation,
     trialgroup,
@@ -257,36 +257,44 @@ class _PackPlan:
         assert study.previous is not None
         head = index.ResultsHeader(layout.PACKED, study.store_id, secrets.token_hex(8), study.previous)
         rows = index.sort_rows(study.rows)
-        add = embedded.keep(self.studies, self._copy_embedded)
-        deadly = isolated.find_deadly(rows)
-        failed = index.pack(path, head, rows, deadly, copy=self._copy_thinned(self.own), add=add)
+        intact = byte_seal.IntactFiles()
+        add = embedded.keep(self.studies, partial(self._copy_embedded, intact))
+        deadly = isolated.find_deadly(rows, intact)
+        failed = index.pack(path, head, rows, deadly, copy=self._copy_thinned(self.own, intact), add=add)
         lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
         after, damaged = path.stat().st_size, (*study.damaged, *lines)
         return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
 
-    def _copy_thinned(self, thinning: _Thinning) -> index.Copy:
+    def _copy_thinned(self, thinning: _Thinning, intact: byte_seal.IntactFiles) -> index.Copy:
+        copy_checked = index.copy_checked(intact)
+
         def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
             if row.record.number in thinning.drop:
-                copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
+                self._copy_without_arrays(trials, row, group, intact)
             else:
-                index.copy_trial(trials, row, group)
-                digest.check(trials[names.trial_name(row.record.number)])
+                copy_checked(trials, row, group)
 
         return copy
 
-    def _copy_embedded(self, head: index.ResultsHeader) -> index.Copy:
+    def _copy_without_arrays(
+        self, trials: h5py.Group, row: index.TrialRow, group: h5py.Group, intact: byte_seal.IntactFiles
+    ) -> None:
+        name = names.trial_name(row.record.number)
+        copy_without_arrays(trials, name, group, str(self.rule), intact=row.file in intact)
+
+    def _copy_embedded(self, intact: byte_seal.IntactFiles, head: index.ResultsHeader) -> index.Copy:
         """How trials of an earlier stage are taken over, or repeats of a confirmation."""
         of = confirmation.study_of(head.meta)
         if not of and head.store_id in self.earlier:
-            return self._copy_thinned(self.earlier[head.store_id])
+            return self._copy_thinned(self.earlier[head.store_id], intact)
         stay = self.earlier.get(of, self.own).stay
 
         def copy_repeat(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
             # With its arrays where the trial that it repeats keeps them.
-            if row.record.params.get("trial") in stay or not sizes.measure_trial(group).bulk:
+            if row.record.params.get("trial") in stay or not sizes.measure_trial(group, bulk_only=True).bulk:
                 index.copy_trial(trials, row, group)
             else:
-                copy_without_arrays(trials, names.trial_name(row.record.number), group, str(self.rule))
+                self._copy_without_arrays(trials, row, group, intact)
 
         return copy_repeat
 
@@ -342,40 +350,36 @@ def _plan_thinning(rows: Sequence[index.TrialRow], meta: StudyMeta, rule: retent
         raise UsageError(
             f"--arrays {rule}: the best trial{of} would lose its arrays; add best:1 to keep them, or best:0 to say so"
         )
-    return _Thinning(sizes.measure_trials(rows), retention.kept_trials(rule, records, meta.direction))
+    return _Thinning(sizes.measure_trials(rows, bulk_only=True), retention.kept_trials(rule, records, meta.direction))
 
 
 # --- one trial --------------------------------------------------------------------------------------
 
 
-def copy_without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str) -> None:
+def copy_without_arrays(trials: h5py.Group, name: str, group: h5py.Group, why: str, *, intact: bool = False) -> None:
     """Copy a trial's group without its arrays, image, snapshots and artifacts, say so in it, and seal it again.
 
-    Raises ValueError where the group is not what was sealed.
+    Raises ValueError where the group is not what was sealed, unless it is known to be ``intact``.
     """
     arrays = trialgroup.array_paths(group)
     gone = {*arrays.values(), layout.IMAGE, layout.SNAPSHOTS, layout.ARTIFACTS}
+    members = set(group)
     copied = h5py.Group(draft.create_group(trials.id, name))
-    nexus.copy_attributes(group, copied)
-    for member in group:
-        if member in gone:
-            continue
+    for member in sorted(members - gone):
         name = member.encode()
         if group.id.links.get_info(name).type == h5py.h5l.TYPE_HARD:
             h5py.h5o.copy(group.id, name, copied.id, name)
         else:
             copied[member] = group.get(member, getlink=True)
-    if layout.CURVE in copied:
-        nexus.write_attribute(copied, "default", layout.CURVE)
-    elif "default" in copied.attrs:
-        del copied.attrs["default"]
     parts = list(arrays)
-    if layout.IMAGE in group:
+    if layout.IMAGE in members:
         parts.append("the image")
-    if layout.SNAPSHOTS in group:
+    if layout.SNAPSHOTS in members:
         parts.append(f"{len(group[layout.SNAPSHOTS])} snapshots")
-    if layout.ARTIFACTS in group:
+    if layout.ARTIFACTS in members:
         parts.append(artifacts.describe_files(group))
-    reason = f"dropped when the file was packed with --arrays {why}: {', '.join(parts)}"
-    nexus.write_attribute(copied, layout.ARRAYS_DROPPED, reason)
-    digest.seal_copy(copied, group, gone)
+    changed = {
+        "default": layout.CURVE if layout.CURVE in members else None,
+        layout.ARRAYS_DROPPED: f"dropped when the file was packed with --arrays {why}: {', '.join(parts)}",
+    }
+    digest.seal_copy(copied, group, gone, changed, intact=intact)

@@ -60,34 +60,33 @@ def describe_bulk(holdings: Iterable[TrialSizes]) -> str:
     return " and ".join(words)
 
 
-def measure_trial(group: h5py.Group) -> TrialSizes:
-    """What a trial's group holds."""
+def measure_trial(group: h5py.Group, *, bulk_only: bool = False) -> TrialSizes:
+    """What a trial's group holds; with ``bulk_only``, what it would lose without arrays."""
     stored: Counter[str] = Counter()
     unpacked = 0
-    for name, size, plain in _member_sizes(group.id):
-        kind = _KINDS.get(name, ARRAYS)
-        stored[kind] += size
-        unpacked += plain if kind in BULK else 0
+    for name in group.id:
+        kind = _KINDS.get(name.decode(errors="surrogateescape"), ARRAYS)
+        if kind in BULK or not bulk_only:
+            for data in _datasets_in(group.id, name):
+                stored[kind] += data.get_storage_size()
+                if kind in BULK:
+                    unpacked += data.get_space().get_simple_extent_npoints() * data.get_type().get_size()
     dropped, lost = (h5py.h5a.exists(group.id, name) for name in (layout.ARRAYS_DROPPED.encode(), b"lost"))
     return TrialSizes(stored, unpacked, dropped, lost)
 
 
-def _member_sizes(group: h5py.h5g.GroupID) -> Iterator[tuple[str, int, int]]:
-    """Each member's name, its bytes in the file and in memory. (h5py's own objects cost ten times as much.)"""
-    for name in group:
-        if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
-            continue
+def _datasets_in(group: h5py.h5g.GroupID, name: bytes) -> Iterator[h5py.h5d.DatasetID]:
+    """The dataset ``name``, or all in the group of that name. (h5py's own objects cost ten times as much.)"""
+    if group.links.get_info(name).type == h5py.h5l.TYPE_HARD:
         item = h5py.h5o.open(group, name)
-        text = name.decode(errors="surrogateescape")
         if isinstance(item, h5py.h5d.DatasetID):
-            plain = item.get_space().get_simple_extent_npoints() * item.get_type().get_size()
-            yield text, item.get_storage_size(), plain
+            yield item
         elif isinstance(item, h5py.h5g.GroupID):
-            for _, size, plain in _member_sizes(item):
-                yield text, size, plain
+            for member in item:
+                yield from _datasets_in(item, member)
 
 
-def measure_trials(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
+def measure_trials(rows: Sequence[index.TrialRow], *, bulk_only: bool = False) -> dict[int, TrialSizes]:
     """The same for each trial that can be read, wherever it lies; by number."""
     by_file = sorted(rows, key=lambda row: row.file)
     measured = {}
@@ -95,7 +94,7 @@ def measure_trials(rows: Sequence[index.TrialRow]) -> dict[int, TrialSizes]:
         with suppress(*files.BROKEN), files.open_read_only(path) as file:
             for row in rows_there:
                 with suppress(*files.BROKEN):
-                    measured[row.record.number] = measure_trial(file[row.group])
+                    measured[row.record.number] = measure_trial(file[row.group], bulk_only=bulk_only)
     return dict(sorted(measured.items()))
 
 
