@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -24,6 +26,7 @@ from ptydask.clusters import (
 from ptydask.clusters.local import ThisMachine
 from ptydask.clusters.local_workers import LocalWorkers
 from ptydask.clusters.process_state import SharedState
+from ptydask.clusters.scaling import WorkerLimits
 from ptydask.clusters.settings import THREADS
 from ptydask.clusters.worker_processes import starting_workers
 from ptydask.errors import ClusterError
@@ -86,6 +89,20 @@ def test_a_worker_that_does_not_start_ends_the_run(monkeypatch: pytest.MonkeyPat
         time.sleep(0.01)
         with pytest.raises(ClusterError, match=r"a worker did not start on this machine within 0\.0 s"):
             workers.tend(WorkerDemand(1, ()))
+
+
+@pytest.mark.parametrize("there", [0, 1, 3])
+def test_a_busy_machine_is_no_reason_where_others_came_up(there: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the next one takes; without any worker it ends the run."""
+    monkeypatch.setattr(local_workers, "_START", -1.0)
+    nannies = [SimpleNamespace(worker_address=f"tls://{i}" if i < there else None) for i in range(4)]
+    cluster = SimpleNamespace(worker_spec=dict(enumerate(nannies)), workers=dict(enumerate(nannies)))
+    workers = LocalWorkers(cast(Any, cluster), cast(Any, None), WorkerLimits(4, 4))
+    if there:
+        assert workers.tend(WorkerDemand(9, ())).coming == 4 - there
+    else:
+        with pytest.raises(ClusterError, match="did not start"):
+            workers.tend(WorkerDemand(9, ()))
 
 
 @pytest.mark.slow

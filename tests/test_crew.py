@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,12 +220,13 @@ def test_a_worker_takes_up_no_plan_but_that_of_its_run(plan: StudyPlan, monkeypa
         process.session_for_run("run")
 
 
-def test_a_worker_that_dies_before_it_is_heard(plan: StudyPlan) -> None:
+@pytest.mark.parametrize("error", [TimeoutError(), CancelledError(), UnboundLocalError("of Dask's own")])
+def test_a_worker_that_dies_before_it_is_heard(plan: StudyPlan, error: Exception) -> None:
     """It said that it was ready and was gone before anybody read it: no traceback, it counts as one that died."""
     workers = Workers({"tcp://a"})
     crew = WorkerPool(setup(plan), cast(Any, workers), lambda text: None)
     crew.update(9)
-    workers.sent[0].end("finished", TimeoutError())
+    workers.sent[0].end("finished", error)
     crew.update(9)
     assert (crew.facts, crew.idle_workers()) == ({}, [])
     workers.there.clear()

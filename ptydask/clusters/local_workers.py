@@ -26,7 +26,7 @@ from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
 _START = 120
-"""Seconds for a worker to come up."""
+"""Seconds for the first worker to come up. Where others are there, it is the machine that is busy."""
 
 
 class _PinnedCluster(LocalCluster):
@@ -89,13 +89,14 @@ class LocalWorkers:
     def _worker_loads(self, need: WorkerDemand) -> list[scaling.JobLoad]:
         now = time.monotonic()
         loads = []
+        alone = all(self._worker_address(name) is None for name in list(self._cluster.worker_spec))
         for name in list(self._cluster.worker_spec):
             asked = self._asked.setdefault(name, now)
             nanny = self._cluster.workers.get(name)
             address = self._worker_address(name)
             if address is not None:
                 self._asked[name] = now
-            elif now - asked > _START or getattr(nanny, "status", None) is Status.failed:
+            elif (alone and now - asked > _START) or getattr(nanny, "status", None) is Status.failed:
                 raise ClusterError(f"a worker did not start on this machine within {_START} s")
             loads.append(scaling.JobLoad(str(name), asked, 1, int(address is not None), int(address in need.busy)))
         return loads

@@ -35,6 +35,9 @@ PATIENCE = 120.0
 """Seconds without any worker, and without any on its way, after which the run ends."""
 
 
+NO_ANSWER = (TimeoutError, CancelledError, UnboundLocalError)
+"""What Dask raises where a result does not come in time; the last of them where that was cancelled beneath it, as on a
+machine so busy that its own timeouts end first (``distributed.utils.sync`` then has neither a result nor an error)."""
 _DASK_SETTINGS = threading.Lock()
 """They are the process's, and each study of a queue has a thread."""
 
@@ -211,7 +214,7 @@ class WorkerPool:
     def _collect_preparation(self, address: str, member: _PoolWorker) -> None:
         assert member.preparing is not None
         if member.preparing.status == "finished":
-            with suppress(TimeoutError, CancelledError):  # it may have died since: the next look shows
+            with suppress(*NO_ANSWER):  # it may have died since: the next look shows
                 self.facts = self.facts or member.preparing.result(timeout=_FETCH)
                 member.preparing = None
             return

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +17,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from ptydask import worker
 from ptydask.clusters.process_state import SharedState
 from ptydask.driver.contract import GOES_ON, RunOptions, RunOutcome, Supervisor, hopeless_error
-from ptydask.driver.crew import TICK, WorkerPool
+from ptydask.driver.crew import NO_ANSWER, PATIENCE, TICK, WorkerPool
 from ptydask.driver.optuna_study import OptunaStudy, open_study
 from ptydask.driver.reconciler import Reconciler
 from ptydask.driver.run_progress import RunProgress
@@ -178,11 +177,11 @@ class _StudyRun:
         """What a task returned, or raised; neither where the worker that had it is gone."""
         future = sent.future
         if future.status == "error":
-            return None, future.exception(timeout=FETCH)
+            return None, future.exception(timeout=PATIENCE)
         while future.status == "finished":
             try:
                 return future.result(timeout=FETCH), None
-            except (TimeoutError, CancelledError):
+            except NO_ANSWER:
                 # The worker may only be slow to answer: ask again for as long as it is there.
                 if not self.crew.is_connected(sent.address):
                     break
