@@ -167,13 +167,12 @@ NOTES = (
     " [fast path](from-ptyrad.md#fast-paths) alone (`only optimizer`: with `iteration`, of which it is a part). Losses,"
     " object, probe and positions are the same to the last bit in all rows. Shares are of PtyRAD's row, of seconds as"
     " medians of pairs; one thread.",
-    "The floor is the reconstruction itself: the Fourier transforms (two to move the probes, two for each propagation,"
-    " one to the detector, and as many backward), one pass between each two, and one operation each to gather patches,"
-    " to add up their gradients, to compare with the patterns, and to step. Nothing that PyTorch offers without"
-    " compiling kernels goes there: each product of the formulas is an operation of its own, and its gradient has"
-    " two."
-    " `torch.compile` (`compiler_configs`) fuses them, in its own rounding; with it the paths `measurements`,"
-    " `iteration` and `optimizer` stay.",
+    "The floor is the reconstruction itself: the Fourier transforms (two to move the probes, two for each"
+    " propagation, one to the detector, and as many backward), one pass between each two, and one operation each"
+    " to gather patches, to add up their gradients, to compare with the patterns, and to step. Nothing that"
+    " PyTorch offers without compiling kernels goes there: each product of the formulas is an operation of its"
+    " own, and the gradient of one has two. `torch.compile` (`compiler_configs`) fuses them, in its own rounding;"
+    " with it the paths `measurements`, `iteration` and `optimizer` stay.",
 )
 
 
