@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 
 from ptydask.engines.memory_limit import MemoryLimit, memory_limit
 from ptydask.engines.ptyrad.loading_place import DoesNotFit, ScratchSpace, choose_place, estimate_loading
+from ptydask.engines.ptyrad.scratch_patterns import scratch_space
+
+pytestmark = pytest.mark.ptyrad
 
 GIB = 2**30
 INIT = {"pos_N_scan_slow": 256, "pos_N_scan_fast": 256, "meas_Npix": 256}
@@ -62,6 +66,14 @@ def test_it_is_refused_with_the_sum(changes: dict[str, Any], words: tuple[str, .
     text = f"{caught.value.rule}; {caught.value.hint}"
     for word in ("25.8 GB", "65536 patterns of 256 x 256", "17.2 GB", "this machine has", *words):
         assert word in text
+
+
+def test_without_a_temporary_folder_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    assert scratch_space().free == 0
 
 
 GROUPS: dict[str, tuple[str, dict[str, str], int]] = {

@@ -26,9 +26,12 @@ _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, NoSuchArray, Missing
 
 
 def scratch_space() -> ScratchSpace:
-    """The folder for temporary files (``TMPDIR``)."""
-    folder = Path(tempfile.gettempdir()).resolve()
-    return ScratchSpace(folder, shutil.disk_usage(folder).free, _is_in_memory(folder))
+    """The folder for temporary files (``TMPDIR``); one without any room where none can be written to."""
+    try:
+        folder = Path(tempfile.gettempdir()).resolve()
+        return ScratchSpace(folder, shutil.disk_usage(folder).free, _is_in_memory(folder))
+    except OSError:
+        return ScratchSpace(Path("/tmp"), 0, in_memory=False)
 
 
 def _is_in_memory(folder: Path) -> bool:
