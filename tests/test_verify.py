@@ -272,9 +272,7 @@ def test_trials_beside_a_packed_file(results: Path) -> None:
 
 
 @pytest.mark.parametrize(("when", "sealed"), [("links", False), ("rows", True), ("compared", False)])
-def test_a_study_that_goes_on_meanwhile(
-    index: Path, monkeypatch: pytest.MonkeyPatch, when: str, sealed: bool
-) -> None:
+def test_a_study_that_goes_on_meanwhile(index: Path, monkeypatch: pytest.MonkeyPatch, when: str, sealed: bool) -> None:
     """The index is replaced between two looks at it; the study ends, and its trials move into one file: no damage."""
     for file in () if sealed else (index, *index.with_name("results.trials").glob("*.h5")):
         os.truncate(file, file.stat().st_size - byte_seal.SIZE)
