@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,9 +100,11 @@ def read(results: Results, *, images: int) -> TrialAlbum:
         except StoreError as error:
             seen[number] = PageTrial(record, lost=str(error))
     side = 64 if len(records) >= _LARGE else 128
-    for number, tile in results.pictures().items():
-        if number in seen:
-            seen[number] = replace(seen[number], thumbnail=pictures.encode_thumbnail(tile, side))
+    tiles = {number: tile for number, tile in results.pictures().items() if number in seen}
+    with ThreadPoolExecutor(4) as pool:  # Pillow lets others have the interpreter while it works
+        thumbnails = pool.map(partial(pictures.encode_thumbnail, side=side), tiles.values())
+        for number, thumbnail in zip(tiles, thumbnails, strict=True):
+            seen[number] = replace(seen[number], thumbnail=thumbnail)
     for number, encoded in _read_more_pictures(results, with_image[:_WITH_MORE_PICTURES]).items():
         seen[number] = replace(seen[number], more_pictures=encoded)
     return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in with_image[:BEST_SIDE_BY_SIDE]))
