@@ -42,28 +42,46 @@ def test_schemas_are_declared_only_where_the_import_fails(tmp_path: Path) -> Non
     assert "compiled for another CUDA" in _fresh_python(IMPORT, broken).stderr
 
 
-@pytest.mark.slow
-def test_what_ptyrad_does_not_use_is_imported_when_it_is_used() -> None:
-    """pyplot is there for who draws with it, scikit-learn for compact batches; a compiler hears of steps."""
-    code = """
+IMPORTED = """
 import gc, sys
 import ptydask.engines.ptyrad.imported
+from importlib.util import find_spec
 from ptydask.engines.ptyrad import put_off
 heavy = {"sklearn", "pandas", "matplotlib.figure", "torch._inductor.cudagraph_trees"}
-print(sorted(heavy & set(sys.modules)), gc.isenabled())
-import torch
-torch.compiler.cudagraph_mark_step_begin()
+print(sorted(heavy & set(sys.modules)), gc.isenabled(), find_spec("matplotlib.pyplot").name)
 with put_off.without_clustering("random"):
     from sklearn.cluster import MiniBatchKMeans
 print(MiniBatchKMeans, sorted(heavy & set(sys.modules)))
 with put_off.without_clustering("compact"):
     from sklearn.cluster import MiniBatchKMeans
-from torch._inductor import cudagraph_trees
-torch.compiler.cudagraph_mark_step_begin()
 from ptyrad.solver.reconstruction import plt
+print(MiniBatchKMeans.__name__)
+{use}
 import matplotlib.pyplot
-print(MiniBatchKMeans.__name__, cudagraph_trees.MarkStepBox.mark_step_counter)
-print(plt.subplots is matplotlib.pyplot.subplots)
+print(plt is matplotlib.pyplot, "subplots" in vars(plt), type(plt).__name__)
 """
-    done = _fresh_python(code)
-    assert done.stdout.splitlines() == ["[] True", "None []", "MiniBatchKMeans -1", "True"], done.stderr
+USES_OF_PYPLOT = [
+    "plt.subplots",
+    "from matplotlib.pyplot import *; figure()",
+    "plt.close = len; assert plt.figure() and plt.close([]) == 0",
+    "from unittest.mock import patch\nwith patch('matplotlib.pyplot.figure'): plt.figure.return_value",
+    "assert 'figure' in dir(plt)",
+    """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(8) as threads:
+    assert len(set(threads.map(lambda name: getattr(plt, name), 8 * ['figure']))) == 1
+try:
+    plt.figur
+except AttributeError as error:
+    assert error.name == "figur"
+""",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("use", USES_OF_PYPLOT)
+def test_what_ptyrad_does_not_use_is_imported_when_it_is_used(use: str) -> None:
+    """scikit-learn is there for compact batches; pyplot for who draws with it, one module whatever is done first."""
+    done = _fresh_python(IMPORTED.replace("{use}", use))
+    expected = ["[] True matplotlib.pyplot", "None []", "MiniBatchKMeans", "True True module"]
+    assert done.stdout.splitlines() == expected, done.stderr

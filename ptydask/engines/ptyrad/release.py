@@ -78,7 +78,6 @@ def installed() -> PtyradRelease:
         torchvision_schema.make_importable()
         import_module("matplotlib").use("Agg")  # before PtyRAD imports pyplot
         put_off.put_off_pyplot()
-        put_off.put_off_compiler()
         for module in (solver, core, initializer):
             module()
         for name in _USED_LATER:
