@@ -57,14 +57,14 @@ class _ModuleInExecution(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name, obj=self)
 
 
-def put_off_pyplot() -> None:
-    """PtyRAD draws in a run of its own alone: pyplot is executed at the first use of anything in it."""
-    name = "matplotlib.pyplot"
+def put_off(name: str) -> None:
+    """Have the module ``name`` of a package that is imported executed at the first use of anything in it."""
     spec = None if name in sys.modules else find_spec(name)
     if spec is not None:
         module = module_from_spec(spec)
         module.__class__ = _ModulePutOff
-        sys.modules[name] = vars(sys.modules["matplotlib"])["pyplot"] = module
+        package, _, last = name.rpartition(".")
+        sys.modules[name] = vars(sys.modules[package])[last] = module
 
 
 @contextmanager
