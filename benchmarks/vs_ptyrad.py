@@ -32,7 +32,7 @@ from typing import Any
 import yaml
 from sections import Table, add_write_argument, spread, write_section
 
-from ptydask.clusters.machine import usable_cores
+from ptydask.machine import usable_cores
 
 Point = dict[str, float]
 HERE = Path(__file__).parent

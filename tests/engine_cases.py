@@ -55,6 +55,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "one mode": {"init_params.probe_pmode_max": 1},
     "odd patterns": {"init_params.meas_crop": [None, None, [4, 27], [4, 27]]},
+    "odd patterns, slices and modes": {
+        "init_params.meas_crop": [None, None, [4, 27], [4, 27]],
+        "init_params.obj_Nlayer": 3,
+        "init_params.obj_omode_max": 2,
+    },
     "blurred detector": {"model_params.detector_blur_std": 0.6},
     "one tilt that stays": {
         "init_params.obj_Nlayer": 2,

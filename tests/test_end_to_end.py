@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from ptydask import demo
-from ptydask.clusters.machine import usable_cores
+from ptydask.machine import usable_cores
 
 pytestmark = [pytest.mark.ptyrad, pytest.mark.slow]
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,13 +1,22 @@
-"""PtyRAD imports beside a torch that torchvision was not built for."""
+"""PtyRAD imports beside a torch that torchvision was not built for, and without what it has no use for."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+
+from ptydask.engines.ptyrad import put_off
 
 pytestmark = pytest.mark.ptyrad
 
@@ -44,26 +53,86 @@ def test_schemas_are_declared_only_where_the_import_fails(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_what_ptyrad_does_not_use_is_imported_when_it_is_used() -> None:
-    """pyplot is there for who draws with it, scikit-learn for compact batches; a compiler hears of steps."""
+    """pyplot is there for who draws with it, scikit-learn for compact batches."""
     code = """
 import gc, sys
 import ptydask.engines.ptyrad.imported
 from ptydask.engines.ptyrad import put_off
 heavy = {"sklearn", "pandas", "matplotlib.figure", "torch._inductor.cudagraph_trees"}
 print(sorted(heavy & set(sys.modules)), gc.isenabled())
-import torch
-torch.compiler.cudagraph_mark_step_begin()
 with put_off.without_clustering("random"):
     from sklearn.cluster import MiniBatchKMeans
 print(MiniBatchKMeans, sorted(heavy & set(sys.modules)))
 with put_off.without_clustering("compact"):
     from sklearn.cluster import MiniBatchKMeans
-from torch._inductor import cudagraph_trees
-torch.compiler.cudagraph_mark_step_begin()
 from ptyrad.solver.reconstruction import plt
 import matplotlib.pyplot
-print(MiniBatchKMeans.__name__, cudagraph_trees.MarkStepBox.mark_step_counter)
-print(plt.subplots is matplotlib.pyplot.subplots)
+print(MiniBatchKMeans.__name__, plt is matplotlib.pyplot, "figure" in vars(plt))
+plt.close(plt.figure())
 """
     done = _fresh_python(code)
-    assert done.stdout.splitlines() == ["[] True", "None []", "MiniBatchKMeans -1", "True"], done.stderr
+    assert done.stdout.splitlines() == ["[] True", "None []", "MiniBatchKMeans True False"], done.stderr
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """One that is put off; its first line of code is slow, and looks at itself."""
+    (tmp_path / "drawing").mkdir()
+    (tmp_path / "drawing" / "__init__.py").touch()
+    code = "import time, drawing.plot\ntime.sleep(0.05)\nbackend = getattr(drawing.plot, 'backend', 'none')\n"
+    (tmp_path / "drawing" / "plot.py").write_text(code + "def draw(): return backend\ndef close(): return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("drawing")
+    put_off.put_off("drawing.plot")
+    yield importlib.import_module("drawing.plot")
+    for name in ("drawing", "drawing.plot"):
+        sys.modules.pop(name, None)
+
+
+def _executed(module: Any) -> bool:
+    return "draw" in vars(module)
+
+
+def test_importing_it_is_no_use(module: Any) -> None:
+    """Nor is looking whether there is such a module, or for its file."""
+    import drawing.plot
+    from drawing import plot
+
+    spec = importlib.util.find_spec("drawing.plot")
+    assert spec is not None
+    assert spec.origin == module.__file__
+    assert drawing.plot is plot is module
+    assert not _executed(module)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda module: module.draw() == "none",
+        lambda module: "draw" in dir(module),
+        lambda module: hasattr(module, "draw") and not hasattr(module, "drew"),
+        lambda module: pickle.loads(pickle.dumps(module.draw)) is module.draw,
+        lambda module: importlib.reload(module).draw() == "none",
+        lambda module: not exec("from drawing.plot import *; draw()", {}),
+        lambda module: setattr(module, "close", len) or module.close(()) == 0,
+        lambda module: len(set(ThreadPoolExecutor(8).map(lambda _: module.draw, range(8)))) == 1,
+    ],
+)
+def test_using_it_executes_it_once(module: Any, use: Callable[[Any], bool]) -> None:
+    """The module is the same one before and after, so that what is written into it stays there."""
+    assert use(module)
+    assert _executed(module)
+    assert sys.modules["drawing.plot"] is module
+    assert type(module) is ModuleType
+
+
+def test_what_fails_is_tried_again(module: Any) -> None:
+    """As an import statement would: the error is that of the module."""
+    file = Path(module.__file__)
+    code = file.read_text()
+    file.write_text("raise OSError('no display')")
+    for _ in range(2):
+        with pytest.raises(OSError, match="no display"):
+            module.draw()
+    file.write_text(code)
+    assert module.draw() == "none"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import random
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from engine_cases import NEVER, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
 
 from ptydask.engines.ptyrad import fast_paths, measurements, reconstruction, release
-from ptydask.engines.ptyrad.fast_paths import SWITCH, FastPaths, adam, iteration, patches
+from ptydask.engines.ptyrad.fast_paths import SWITCH, FastPaths, adam, iteration, multislice, patches
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.errors import ConfigError
@@ -77,6 +79,67 @@ def test_what_else_a_trial_computes_is_the_same(data: Path, of_plan: dict[str, A
     assert ours.gradient == theirs.gradient
 
 
+@pytest.mark.parametrize("slices", [1, 2, 3])
+@pytest.mark.parametrize("pixels", [12, 16, 17, 18, 23])
+def test_what_rounds_alike_is_equal(pixels: int, slices: int) -> None:
+    """Patterns and gradients, of any number of modes and positions; with several slices only of some sizes."""
+    if not multislice.rounds_alike(slices, pixels**2, "cpu"):
+        assert slices > 1
+        assert pixels % 4
+        return
+    release.installed()
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    for modes, probe_modes, positions, kernels in ((1, 1, 7, 1), (3, 2, 4, 4), (2, 3, 1, 1)):
+        shape = (positions, modes, slices, pixels, pixels)
+        amplitude, phase = (torch.randn(shape, generator=generator).requires_grad_() for _ in range(2))
+        probes, kernel = (
+            torch.randn(count, pixels, pixels, dtype=torch.complex64, generator=generator)
+            for count in (positions * probe_modes, kernels)
+        )
+        probes = probes.view(positions, probe_modes, pixels, pixels).requires_grad_()
+        occupancy, weight = torch.rand(modes, generator=generator), torch.randn(pixels, pixels, generator=generator)
+        results = []
+        for function in (importlib.import_module("ptyrad.core.forward").multislice_forward, multislice.model_patterns):
+            patterns = function(amplitude, phase, probes, kernel, occupancy)
+            gradients = torch.autograd.grad((patterns * weight).sum(), (amplitude, phase, probes))
+            results.append((patterns.detach(), *gradients))
+        assert all(map(torch.equal, *results))
+
+
+def draw_settings(number: int) -> dict[str, Any]:
+    """Some of everything that an iteration depends on."""
+    draw = random.Random(number)
+    changes: dict[str, Any] = {}
+    for variant in draw.sample(sorted(set(VARIANTS) - {"LBFGS", "padded object", "Poisson loss alone"}), 3):
+        changes |= VARIANTS[variant]
+    for tensor in ("obja", "objp", "probe", "probe_pos_shifts", "obj_tilts", "slice_thickness"):
+        if draw.random() < 0.4:
+            start = draw.choice((None, 1, 2))
+            changes |= {f"model_params.update_params.{tensor}.lr": draw.choice((1e-4, 1e-2)) if start else 0}
+            changes |= {f"model_params.update_params.{tensor}.start_iter": start}
+    for constraint in ("ortho_pmode", "probe_mask_k", "fix_probe_int", "obj_rblur", "obja_thresh", "complex_ratio"):
+        if draw.random() < 0.4:
+            changes[f"constraint_params.{constraint}.start_iter"] = draw.choice((1, 2))
+    optimizers = ("Adam", "Adam", "AdamW", "SGD", "RMSprop")
+    changes["model_params.optimizer_params"] = {"name": draw.choice(optimizers), "configs": {}}
+    batch = {"size": draw.choice((3, 7, 16, 64)), "grad_accumulation": draw.choice((1, 2, 3))}
+    return changes | {
+        "init_params.obj_Nlayer": draw.choice((1, 2, 3)),
+        "init_params.probe_pmode_max": draw.choice((1, 2, 5)),
+        "init_params.obj_omode_max": draw.choice((2, 3) if "loss_params.loss_simlar" in changes else (1, 1, 2, 3)),
+        "recon_params.BATCH_SIZE": batch,
+        "recon_params.NITER": 2,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(30))
+def test_random_settings_give_the_same(data: Path, number: int) -> None:
+    changes = draw_settings(number)
+    assert_same(run(data, "all", changes), run(data, "none", changes))
+
+
 def test_two_threads_of_a_cpu_give_the_same_every_time(data: Path) -> None:
     """PtyRAD's own gradients of overlapping patches are added in any order there."""
     threaded = Slot(threads=2)
@@ -126,6 +189,18 @@ def test_what_is_compiled_stays_ptyrads(data: Path) -> None:
 def test_only_plain_adam_is_stepped_together(data: Path, changes: dict[str, Any]) -> None:
     assert adam.is_plain(start(data, FastPaths()).optimizer)
     assert not adam.is_plain(start(data, FastPaths(), changes).optimizer)
+
+
+def test_a_schedule_knows_that_a_step_was_taken() -> None:
+    """PyTorch warns, in the trial's log, of a scheduler that goes on before its optimizer has."""
+    tensor = torch.ones(3, requires_grad=True)
+    optimizer = torch.optim.Adam([tensor], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    tensor.grad = torch.ones(3)
+    assert adam.is_plain(optimizer)
+    adam.step(optimizer)
+    with warnings.catch_warnings(action="error"):
+        scheduler.step()
 
 
 @pytest.mark.parametrize("first", [[0, 5, 61], [3, 3, 3, 4], [82], [7, 1, 7, 82, 0]], ids=str)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from engine_cases import NEVER, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
 
-from ptydask.engines.memory_limit import MemoryLimit
 from ptydask.engines.ptyrad import measurements, release, scratch_patterns
 from ptydask.engines.ptyrad.loading_place import ScratchSpace
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.errors import DataError
+from ptydask.machine import MemoryLimit
 from ptydask.model import HeldOut
 
 pytestmark = [pytest.mark.ptyrad, pytest.mark.filterwarnings("ignore")]

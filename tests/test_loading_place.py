@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from ptydask.engines.memory_limit import MemoryLimit, memory_limit
+from ptydask import machine
 from ptydask.engines.ptyrad.loading_place import DoesNotFit, ScratchSpace, choose_place, estimate_loading
 from ptydask.engines.ptyrad.scratch_patterns import scratch_space
+from ptydask.machine import MemoryLimit, memory_limit
 
 pytestmark = pytest.mark.ptyrad
 
@@ -94,20 +95,21 @@ GROUPS: dict[str, tuple[str, dict[str, str], int]] = {
 @pytest.mark.parametrize(("lines", "files", "gib"), GROUPS.values(), ids=GROUPS)
 @pytest.mark.parametrize("swap", [0, 1])
 def test_a_job_may_have_less_than_its_machine(
-    tmp_path: Path, lines: str, files: dict[str, str], gib: int, swap: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, files: dict[str, str], gib: int, swap: int
 ) -> None:
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/meminfo").write_text(MEMINFO.format(swap * 2**20))
-    (tmp_path / "proc/self/cgroup").write_text(f"{lines}\n" if lines else "")
+    (tmp_path / "meminfo").write_text(MEMINFO.format(swap * 2**20))
+    (tmp_path / "membership").write_text(f"{lines}\n" if lines else "")
     for name, text in files.items():
-        file = tmp_path / "sys/fs/cgroup" / name
+        file = tmp_path / "cgroup" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{text}\n")
-    limit = memory_limit(tmp_path)
+    for name, file in (("_ROOT", "cgroup"), ("_MEMBERSHIP", "membership"), ("_MEMORY", "meminfo")):
+        monkeypatch.setattr(machine, name, tmp_path / file)
+    limit = memory_limit()
     assert limit is not None
     assert limit.size == (gib + swap) * GIB
     assert ("job" in limit.reason) == (gib < 8)
 
 
-def test_nobody_knows_the_limit_elsewhere(tmp_path: Path) -> None:
-    assert memory_limit(tmp_path) is None
+def test_nobody_knows_the_limit_elsewhere() -> None:
+    assert machine.least_limit("", [{"memory.max": "1"}]) is None

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from test_sweep_driver import plan_with
 
-from ptydask.clusters import StudyDemand, local, machine
+from ptydask import machine
+from ptydask.clusters import StudyDemand, local
 from ptydask.clusters.local import describe_workers, share_out_cores, worker_environments
 from ptydask.clusters.settings import threads_asked_for
 from ptydask.config import Overrides

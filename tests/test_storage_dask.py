@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.local import ThisMachine, visible_gpus, worker_environments
 from ptydask.clusters.local_workers import LocalWorkers
-from ptydask.clusters.machine import usable_cores
 from ptydask.errors import StorageError
+from ptydask.machine import usable_cores
 from ptydask.storage import urls
 from ptydask.storage.transport import JournalService
 

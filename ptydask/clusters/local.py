@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ptydask.clusters import ClusterRequest, DefaultWorkers, Place, StudyDemand, machine
+from ptydask import machine
+from ptydask.clusters import ClusterRequest, DefaultWorkers, Place, StudyDemand
 from ptydask.clusters.settings import THREADS, import_dask, threads_asked_for
 from ptydask.clusters.worker_processes import starting_workers
 from ptydask.formatting import counted

@@ -19,10 +19,10 @@ from distributed import Client, LocalCluster
 from distributed.core import Status
 
 from ptydask.clusters import DIED_LOADING, ClusterRequest, ClusterStatus, WorkerDemand, scaling
-from ptydask.clusters.machine import usable_cores
 from ptydask.clusters.settings import SETTINGS, check_open_files, many_open_files, silence_dask, space_heartbeats
 from ptydask.clusters.worker_processes import WorkerStart
 from ptydask.errors import ClusterError, one_line
+from ptydask.machine import usable_cores
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
 _START = 120

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptydask.engines.memory_limit import MemoryLimit
 from ptydask.formatting import size_text
+from ptydask.machine import MemoryLimit
 
 _SINGLE = 4
 """Bytes of a value in single precision, which PtyRAD computes with."""

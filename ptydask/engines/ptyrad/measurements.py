@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from ptydask.engines import shared_copy
-from ptydask.engines.memory_limit import memory_limit
 from ptydask.engines.ptyrad import hdf5_patterns, loading_place, release, scratch_patterns
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
 from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
 from ptydask.errors import DataError, one_line
+from ptydask.machine import memory_limit
 from ptydask.store.foreign.damage import explain_unreadable
 
 _SHAPE_KEYS = ("meas_Npix", "pos_N_scans", "pos_N_scan_slow", "pos_N_scan_fast")

@@ -8,40 +8,63 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
-import torch
+_EXECUTION = RLock()
 
 
-def put_off_pyplot() -> None:
-    """PtyRAD draws in a run of its own alone: pyplot is imported at the first use of anything in it."""
-    name = "matplotlib.pyplot"
-    if name in sys.modules:
-        return
-    standing_in = ModuleType(name)
+class _ModulePutOff(ModuleType):
+    """Executed at the first use of what it does not have yet, and then a module as any other.
 
-    def attribute(of_pyplot: str) -> Any:
-        if sys.modules.get(name) is standing_in:
-            del sys.modules[name]
-        return getattr(import_module(name), of_pyplot)
+    As ``importlib.util.LazyLoader`` has it, but a second import statement is no use: PtyRAD has several.
+    """
 
-    standing_in.__getattr__ = attribute  # type: ignore[method-assign]
-    sys.modules[name] = standing_in
-    vars(import_module("matplotlib"))["pyplot"] = standing_in
+    def __getattr__(self, name: str) -> Any:
+        self._execute()
+        return getattr(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._execute()
+        setattr(self, name, value)
+
+    def __dir__(self) -> list[str]:
+        self._execute()
+        return dir(self)
+
+    def _execute(self) -> None:
+        with _EXECUTION:
+            if type(self) is _ModulePutOff:
+                loader: Any = self.__spec__.loader  # type: ignore[union-attr]
+                object.__setattr__(self, "__class__", _ModuleInExecution)
+                try:
+                    loader.exec_module(self)
+                except BaseException:
+                    object.__setattr__(self, "__class__", _ModulePutOff)
+                    raise
+                object.__setattr__(self, "__class__", ModuleType)
 
 
-def put_off_compiler() -> None:
-    """PtyRAD tells of each step's begin those that compiled it: where nothing is compiled nobody need be told."""
-    mark = torch.compiler.cudagraph_mark_step_begin
+class _ModuleInExecution(ModuleType):
+    """What it lacks, threads other than the one that executes it wait for."""
 
-    def mark_if_compiled() -> None:
-        if "torch._inductor.cudagraph_trees" in sys.modules:
-            mark()  # type: ignore[no-untyped-call]
+    def __getattr__(self, name: str) -> Any:
+        with _EXECUTION:
+            if type(self) is not _ModuleInExecution:
+                return getattr(self, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name, obj=self)
 
-    torch.compiler.cudagraph_mark_step_begin = mark_if_compiled
+
+def put_off(name: str) -> None:
+    """Have the module ``name`` of a package that is imported executed at the first use of anything in it."""
+    spec = None if name in sys.modules else find_spec(name)
+    if spec is not None:
+        module = module_from_spec(spec)
+        module.__class__ = _ModulePutOff
+        package, _, last = name.rpartition(".")
+        sys.modules[name] = vars(sys.modules[package])[last] = module
 
 
 @contextmanager
@@ -57,4 +80,5 @@ def without_clustering(mode: str) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[name]
+        if sys.modules.get(name) is unused:
+            del sys.modules[name]

@@ -76,9 +76,8 @@ def installed() -> PtyradRelease:
     require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
     with warnings.catch_warnings(action="ignore"):  # on import PtyRAD uses what its dependencies deprecate
         torchvision_schema.make_importable()
-        import_module("matplotlib").use("Agg")  # before PtyRAD imports pyplot
-        put_off.put_off_pyplot()
-        put_off.put_off_compiler()
+        import_module("matplotlib").use("Agg")
+        put_off.put_off("matplotlib.pyplot")  # PtyRAD draws in a run of its own alone
         for module in (solver, core, initializer):
             module()
         for name in _USED_LATER:

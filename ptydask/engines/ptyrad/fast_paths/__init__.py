@@ -98,7 +98,7 @@ def install(paths: FastPaths, model: Any, loss: Any, compiled: bool) -> None:
     if paths.probes:
         one = torch.ones((), device=model.device)
         _replace(model, "get_probes", lambda own, model, indices: _probes(own, model, indices, one))
-    if paths.multislice:
+    if paths.multislice and multislice.rounds_alike(model.opt_objp.shape[1], model.H.numel(), str(model.device)):
         name = "get_forward_pattern" if hasattr(model, "get_forward_pattern") else "get_forward_meas"
         occupancy = None if model.omode_occu.tolist() == [1.0] else model.omode_occu
         _replace(model, name, lambda own, model, *inputs: _patterns(own, model, occupancy, *inputs))

@@ -19,6 +19,7 @@ def step(optimizer: Any) -> None:
     corrections: list[float] = []
     lists: tuple[list[torch.Tensor], ...] = ([], [], [], [])  # tensors, gradients, first and second moments
     steps: list[torch.Tensor] = []
+    optimizer._opt_called = True  # a scheduler warns otherwise that no step has been taken
     with torch.no_grad():
         for group in optimizer.param_groups:
             before = len(steps)

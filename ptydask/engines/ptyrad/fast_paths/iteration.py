@@ -6,6 +6,7 @@ it. A division by one batch is not made.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ def _run_batches(
     optimizer.zero_grad()
     rows = []
     for count, batch in enumerate(recon.batches, 1):
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        if "torch._inductor.cudagraph_trees" in sys.modules:  # half a second's import, for what is compiled alone
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         measured = model.get_measurements(batch)
         loss, terms = recon.compute_loss(batch, model, model, measured, recon.loss)
         (loss if grad_accumulation == 1 else loss / grad_accumulation).backward()

@@ -1,9 +1,10 @@
 """PtyRAD's multislice forward model as one node of the graph, whose backward pass is written out.
 
 Its values are those of PtyRAD's ``multislice_forward``, its gradients those that autograd finds for that function, to
-the last bit on a CPU: the same products, sums and transforms in the same order. What is left out changes nothing: the
-transmission of all slices is computed at once; of conjugates, autograd makes two for each product of complex tensors;
-of the amplitude and the phase of a slice it computes each by itself; a sum over one mode is that mode.
+the last bit on a CPU where they :func:`round alike <rounds_alike>`: the same products, sums and transforms in the same
+order. What is left out changes nothing: the transmission of all slices is computed at once; of conjugates, autograd
+makes two for each product of complex tensors; of the amplitude and the phase of a slice it computes each by itself; a
+sum over one mode is that mode.
 
 With transmission t = a exp(i p), waves w_(n+1) = F^-1 H F (w_n t_n) and the pattern sum |F w_N t_N|^2, the gradient g
 of the loss at a product w t is g conj(t) at w and, summed over the probe's modes, g conj(w) at t. Of the conjugate c of
@@ -19,6 +20,18 @@ from torch.autograd.function import once_differentiable
 from torch.fft import fft2, ifft2
 
 _PIXELS = (-2, -1)
+_VECTORS = 16
+"""Complex numbers that a CPU's vector instructions take in one go, at the most: what is left over PyTorch computes one
+by one, with other roundings."""
+
+
+def rounds_alike(slices: int, pixels: int, device: str) -> bool:
+    """Whether :func:`model_patterns` rounds every value of a CPU as PtyRAD does: the same ones must be left over.
+
+    PtyRAD goes slice by slice, each of so many ``pixels``, where here one operation goes over all slices. On other
+    devices order and rounding are their own anyway.
+    """
+    return device != "cpu" or slices == 1 or pixels % _VECTORS == 0
 
 
 def model_patterns(

@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 _CONTROLS = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "memory.max", "memory.current", "memory.stat")
@@ -27,6 +28,32 @@ def usable_cores() -> int:
 def free_memory() -> float:
     """Bytes that this process and its children may still take; infinity where the system does not say."""
     return count_memory(_read(_MEMORY), _read_controls("memory"))
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """The most that may be in use at a time."""
+
+    size: int
+    """Bytes, swap space included."""
+    reason: str
+    """In words what sets it."""
+
+
+def memory_limit() -> MemoryLimit | None:
+    """The least of what the kernel holds this process to; None where it does not say (Linux alone does)."""
+    return least_limit(_read(_MEMORY), _read_controls("memory"))
+
+
+def least_limit(meminfo: str, groups: Iterable[Mapping[str, str]]) -> MemoryLimit | None:
+    """That of the machine, or less where one of ``groups`` (see :func:`count_cores`) is held to less."""
+    total, swap = _size(meminfo, "MemTotal"), _size(meminfo, "SwapTotal") or 0
+    if total is None:
+        return None
+    held = min(map(_limit, groups), default=math.inf)
+    if held >= total:
+        return MemoryLimit(total + swap, "this machine has")
+    return MemoryLimit(int(held) + swap, "the job or container of this process may use")
 
 
 def count_cores(allowed: int, groups: Iterable[Mapping[str, str]]) -> int:
@@ -49,18 +76,30 @@ def _quota(group: Mapping[str, str]) -> float:
 
 def count_memory(meminfo: str, groups: Iterable[Mapping[str, str]]) -> float:
     """Bytes that the machine and all ``groups`` have left; what they only cache counts as free."""
-    match = re.search(r"^MemAvailable: *(\d+) kB", meminfo, re.MULTILINE)
-    return max(0.0, min([int(match[1]) * 1024 if match else math.inf, *map(_memory_left, groups)]))
+    free = _size(meminfo, "MemAvailable")
+    return max(0.0, min([math.inf if free is None else free, *map(_memory_left, groups)]))
+
+
+def _size(meminfo: str, name: str) -> int | None:
+    match = re.search(rf"^{name}: *(\d+) kB", meminfo, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def _limit(group: Mapping[str, str]) -> float:
+    """Bytes, infinity without a limit (``max``)."""
+    try:
+        return int(group.get("memory.max") or group["memory.limit_in_bytes"])
+    except (KeyError, ValueError):
+        return math.inf
 
 
 def _memory_left(group: Mapping[str, str]) -> float:
     cached = re.search(r"^(?:total_)?inactive_file (\d+)", group.get("memory.stat", ""), re.MULTILINE)
     try:
-        limit = int(group.get("memory.max") or group["memory.limit_in_bytes"])
         used = int(group.get("memory.current") or group["memory.usage_in_bytes"])
-    except (KeyError, ValueError):  # "max"
+    except (KeyError, ValueError):
         return math.inf
-    return limit - used + (int(cached[1]) if cached else 0)
+    return _limit(group) - used + (int(cached[1]) if cached else 0)
 
 
 def group_folders(membership: str, controller: str) -> Iterator[PurePosixPath]:
