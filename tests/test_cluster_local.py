@@ -117,8 +117,9 @@ def test_no_worker_is_overlooked() -> None:
 
 
 @pytest.mark.slow
-def test_workers_are_forks_of_a_server_that_ends_with_them() -> None:
+def test_workers_are_forks_of_a_server_that_ends_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has one thread, as forks need, and what it imports; a run beside it starts its workers as it did without."""
+    monkeypatch.setattr(forkserver._forkserver, "_preload_modules", ["a_module_of_the_program"])
     with ThisMachine().open(ClusterRequest(2, 1, imports=("tests_have_no_such_module", "colorsys"))) as workers:
         workers.client.wait_for_workers(1, timeout=60)
         (told,) = workers.client.run(_of_this_fork).values()
@@ -129,6 +130,7 @@ def test_workers_are_forks_of_a_server_that_ends_with_them() -> None:
             assert other.settings["distributed.worker.multiprocessing-method"] == "spawn"
         assert psutil.Process(server).ppid() == os.getpid()
     assert not psutil.pid_exists(server)
+    assert forkserver._forkserver._preload_modules == ["a_module_of_the_program"]
 
 
 def _of_this_fork() -> tuple[int, int, bool, str]:

@@ -43,7 +43,7 @@ class WorkerStart:
             return
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGKILL)
-        with suppress(ChildProcessError):
+        with suppress(OSError):  # somebody else has heard of its end, or removed its socket
             _SERVER._stop()
 
 
@@ -63,8 +63,6 @@ def starting_workers(environments: Sequence[Mapping[str, str]], imports: Sequenc
             yield start
         finally:
             start.end_server()
-            if start.forks:
-                forkserver.set_forkserver_preload(["__main__"])  # as it was
 
 
 def _start_server(imports: Sequence[str]) -> WorkerStart:
@@ -83,8 +81,12 @@ def _start_server(imports: Sequence[str]) -> WorkerStart:
     return WorkerStart({_METHOD: "forkserver"}, forks=True)
 
 
-def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
-    """The variables that are set here for workers, and left; and the main module, which is hidden from them.
+_Saved = tuple[dict[str, str | None], list[str], Any, str | None]
+
+
+def _save_process() -> _Saved:
+    """The variables that are set here for workers, and left; what the program would have a fork server of its own
+    import; and the main module, which is hidden from workers.
 
     multiprocessing has a new process import it, and Dask starts workers again that died: a script that calls
     ``ptydask.run`` without ``if __name__ == "__main__"`` would run itself in each of them.
@@ -92,11 +94,13 @@ def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
     main = sys.modules["__main__"]
     spec, main.__spec__ = main.__spec__, None
     variables = (*THREADS, *UNLESS_SET, _HASH_SEED[0], "__DASK_PARENT_PID")
-    return {name: os.environ.get(name) for name in variables}, spec, vars(main).pop("__file__", None)
+    environment = {name: os.environ.get(name) for name in variables}
+    return environment, _SERVER._preload_modules, spec, vars(main).pop("__file__", None)
 
 
-def _restore_process(saved: tuple[dict[str, str | None], Any, str | None]) -> None:
-    variables, spec, file = saved
+def _restore_process(saved: _Saved) -> None:
+    variables, imports, spec, file = saved
+    forkserver.set_forkserver_preload(imports)
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)
