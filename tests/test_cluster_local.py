@@ -140,7 +140,7 @@ def _of_this_fork() -> tuple[int, int, bool, str]:
 
 
 def test_cuda_is_not_asked_for_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With GPUs the server imports nothing of the engine's; where a socket has no place there is none."""
+    """With GPUs the server imports nothing of the engine's; on macOS, or where a socket has no place, there is none."""
     asked = list[list[str]]()
 
     def refuse() -> None:
@@ -149,7 +149,8 @@ def test_cuda_is_not_asked_for_before_a_fork(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(forkserver, "ensure_running", refuse)
     monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", None)
-    for gpu in ("0", ""):
+    for gpu, system in (("0", "linux"), ("", "linux"), ("", "darwin")):
+        monkeypatch.setattr(sys, "platform", system)
         environment = {**dict.fromkeys(THREADS, "1"), "CUDA_VISIBLE_DEVICES": gpu}
         with starting_workers([environment], ("an_engine",)) as start:
             assert (start.forks, dict(start.settings).keys()) == (False, {"distributed.nanny.pre-spawn-environ"})

@@ -26,8 +26,8 @@ from ptydask.errors import ClusterError, one_line
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
 _START = 300
-"""Seconds for the first worker to come up: programs come from network disks that have not read them lately. Where others
-are there, it is the machine that is busy."""
+"""Seconds for the first worker to come up: programs come from network disks that have not read them lately. Where
+others are there, it is the machine that is busy."""
 
 
 class _PinnedCluster(LocalCluster):

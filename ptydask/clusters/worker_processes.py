@@ -67,6 +67,8 @@ def starting_workers(environments: Sequence[Mapping[str, str]], imports: Sequenc
 
 def _start_server(imports: Sequence[str]) -> WorkerStart:
     """The server that imports these; none in a program that has one already, or where its socket can have no place."""
+    if sys.platform == "darwin":  # its own libraries end a fork that uses them
+        return WorkerStart({})
     running: int | None = _SERVER._forkserver_pid
     if running is not None:
         return WorkerStart({_METHOD: "spawn"} if _SERVER._preload_modules[:1] == [_FIRST] else {})
