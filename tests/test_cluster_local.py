@@ -147,6 +147,7 @@ def test_cuda_is_not_asked_for_before_a_fork(monkeypatch: pytest.MonkeyPatch) ->
         asked.append(forkserver._forkserver._preload_modules)
         raise OSError("AF_UNIX path too long")
 
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setattr(forkserver, "ensure_running", refuse)
     monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", None)
     for gpu, system in (("0", "linux"), ("", "linux"), ("", "darwin")):
@@ -154,6 +155,8 @@ def test_cuda_is_not_asked_for_before_a_fork(monkeypatch: pytest.MonkeyPatch) ->
         environment = {**dict.fromkeys(THREADS, "1"), "CUDA_VISIBLE_DEVICES": gpu}
         with starting_workers([environment], ("an_engine",)) as start:
             assert (start.forks, dict(start.settings).keys()) == (False, {"distributed.nanny.pre-spawn-environ"})
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == ("7" if gpu else "")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
     assert ["an_engine" in imports for imports in asked] == [False, True]
 
 

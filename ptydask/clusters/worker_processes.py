@@ -22,6 +22,7 @@ from ptydask.stop_signals import for_this_process_only, held_back
 _METHOD = "distributed.worker.multiprocessing-method"
 _HASH_SEED = ("PYTHONHASHSEED", "6640")
 """Dask's, for workers to agree on hashes: a fork has that of its server."""
+_GPUS = "CUDA_VISIBLE_DEVICES"
 _SERVER: Any = forkserver._forkserver  # a process has one
 _FIRST = "ptydask.clusters.server_path"
 """What it imports first. By this the server of a run is told from any other."""
@@ -52,8 +53,11 @@ def starting_workers(environments: Sequence[Mapping[str, str]], imports: Sequenc
     """This process as one that can start workers with these environments, which need the modules ``imports``."""
     environment = {name: environments[0][name] for name in THREADS}
     environment |= {name: os.environ.get(name, value) for name, value in (*UNLESS_SET.items(), _HASH_SEED)}
-    if any(environment["CUDA_VISIBLE_DEVICES"] for environment in environments):
-        imports = ()  # CUDA cannot be used in a fork of a process that has asked for it
+    # CUDA cannot be used in a fork of a process that has asked for it.
+    if any(each[_GPUS] for each in environments):
+        imports = ()
+    else:
+        environment[_GPUS] = ""  # of a GPU that is not found here, but by PyTorch
     with _PROCESS.restored():
         with held_back():  # what it held back is raised at its end
             os.environ.update(environment)
@@ -95,7 +99,7 @@ def _save_process() -> _Saved:
     """
     main = sys.modules["__main__"]
     spec, main.__spec__ = main.__spec__, None
-    variables = (*THREADS, *UNLESS_SET, _HASH_SEED[0], "__DASK_PARENT_PID")
+    variables = (*THREADS, *UNLESS_SET, _HASH_SEED[0], _GPUS, "__DASK_PARENT_PID")
     environment = {name: os.environ.get(name) for name in variables}
     return environment, _SERVER._preload_modules, spec, vars(main).pop("__file__", None)
 
