@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import psutil
 import pytest
+from distributed.core import Status
 
 from ptydask.clusters import (
     DIED_LOADING,
@@ -89,6 +90,17 @@ def test_a_worker_that_does_not_start_ends_the_run(monkeypatch: pytest.MonkeyPat
         time.sleep(0.01)
         with pytest.raises(ClusterError, match=r"a worker did not start on this machine within 0\.0 s"):
             workers.tend(WorkerDemand(1, ()))
+
+
+@pytest.mark.slow
+def test_workers_that_have_closed_stay_closed() -> None:
+    """As where a run ends while Dask closes workers that are not needed any more, and has yet to forget them."""
+    with ThisMachine().open(ClusterRequest(2, 2)) as workers:
+        workers.client.wait_for_workers(2, timeout=60)
+        nanny = next(iter(workers._cluster.workers.values()))
+        workers._cluster.sync(nanny.close)
+        local_workers._kill_workers(workers._cluster)
+        assert nanny.status is Status.closed
 
 
 @pytest.mark.parametrize("there", [0, 1, 3])
