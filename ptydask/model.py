@@ -187,6 +187,8 @@ class StudyPlan:
     """About how many bytes of results a whole trial leaves, where its engine can tell beforehand."""
     worker_memory: WorkerMemory | None = None
     """Where its engine can tell; None also where a trial may be meant to have the whole machine, as a program is."""
+    imports: tuple[str, ...] = ()
+    """Modules that each worker needs and that take long to import, where its engine says."""
     scan_share: float = 1.0
     """The share of the scan's positions that a trial computes, where its engine can tell beforehand."""
     notices: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -32,7 +33,15 @@ def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:
     assert not psutil.wait_procs(below, timeout=20)[1], "workers outlive their driver"
 
 
+def fork_servers(driver: psutil.Process) -> list[psutil.Process]:
+    """The process that its workers are forks of, once there is one."""
+    servers = []
+    for child in driver.children():
+        with suppress(psutil.NoSuchProcess):  # a zombie, too
+            servers += [child] if "forkserver" in str(child.cmdline()) else []
+    return servers
+
+
 def workers_of(pid: int) -> list[psutil.Process]:
-    """The processes that run trials: forks of the driver's fork server."""
-    servers = [child for child in psutil.Process(pid).children() if "forkserver" in str(child.cmdline())]
-    return [worker for server in servers for worker in server.children()]
+    """The processes that run trials."""
+    return [worker for server in fork_servers(psutil.Process(pid)) for worker in server.children()]

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import psutil
 import pytest
+from distributed.core import Status
 
 from ptydask.clusters import (
     DIED_LOADING,
@@ -91,6 +92,17 @@ def test_a_worker_that_does_not_start_ends_the_run(monkeypatch: pytest.MonkeyPat
             workers.tend(WorkerDemand(1, ()))
 
 
+@pytest.mark.slow
+def test_workers_that_have_closed_stay_closed() -> None:
+    """As where a run ends while Dask closes workers that are not needed any more, and has yet to forget them."""
+    with ThisMachine().open(ClusterRequest(2, 2)) as workers:
+        workers.client.wait_for_workers(2, timeout=60)
+        nanny = next(iter(workers._cluster.workers.values()))
+        workers._cluster.sync(nanny.close)
+        local_workers._kill_workers(workers._cluster)
+        assert nanny.status is Status.closed
+
+
 @pytest.mark.parametrize("there", [0, 1, 3])
 def test_a_busy_machine_is_no_reason_where_others_came_up(there: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the next one takes; without any worker it ends the run."""
@@ -117,8 +129,9 @@ def test_no_worker_is_overlooked() -> None:
 
 
 @pytest.mark.slow
-def test_workers_are_forks_of_a_server_that_ends_with_them() -> None:
+def test_workers_are_forks_of_a_server_that_ends_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has one thread, as forks need, and what it imports; a run beside it starts its workers as it did without."""
+    monkeypatch.setattr(forkserver._forkserver, "_preload_modules", ["a_module_of_the_program"])
     with ThisMachine().open(ClusterRequest(2, 1, imports=("tests_have_no_such_module", "colorsys"))) as workers:
         workers.client.wait_for_workers(1, timeout=60)
         (told,) = workers.client.run(_of_this_fork).values()
@@ -129,6 +142,7 @@ def test_workers_are_forks_of_a_server_that_ends_with_them() -> None:
             assert other.settings["distributed.worker.multiprocessing-method"] == "spawn"
         assert psutil.Process(server).ppid() == os.getpid()
     assert not psutil.pid_exists(server)
+    assert forkserver._forkserver._preload_modules == ["a_module_of_the_program"]
 
 
 def _of_this_fork() -> tuple[int, int, bool, str]:
@@ -138,19 +152,23 @@ def _of_this_fork() -> tuple[int, int, bool, str]:
 
 
 def test_cuda_is_not_asked_for_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With GPUs the server imports nothing of the engine's; where a socket has no place there is none."""
+    """With GPUs the server imports nothing of the engine's; on macOS, or where a socket has no place, there is none."""
     asked = list[list[str]]()
 
     def refuse() -> None:
         asked.append(forkserver._forkserver._preload_modules)
         raise OSError("AF_UNIX path too long")
 
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setattr(forkserver, "ensure_running", refuse)
     monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", None)
-    for gpu in ("0", ""):
+    for gpu, system in (("0", "linux"), ("", "linux"), ("", "darwin")):
+        monkeypatch.setattr(sys, "platform", system)
         environment = {**dict.fromkeys(THREADS, "1"), "CUDA_VISIBLE_DEVICES": gpu}
         with starting_workers([environment], ("an_engine",)) as start:
             assert (start.forks, dict(start.settings).keys()) == (False, {"distributed.nanny.pre-spawn-environ"})
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == ("7" if gpu else "")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
     assert ["an_engine" in imports for imports in asked] == [False, True]
 
 

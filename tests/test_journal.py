@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,31 @@ def test_nothing_listens_there(tmp_path: Path) -> None:
         urls.connect(spec)
     assert "s3cret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_lines_that_an_editor_of_windows_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is found where it is, however many are before it."""
+    monkeypatch.setattr(journal_module, "RECENT", 1)
+    path = tmp_path / "j"
+    path.write_bytes(b"".join(LINE[:-1] + b',"n":%d}\r\n' % n for n in range(5)))
+    journal = JournalFile(path)
+    assert [[entry["n"] for entry in decode(journal.since(n))] for n in (1, 4)] == [[1, 2, 3, 4], [4]]
+    journal.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, len(LINE), 2 * len(LINE)])
+def test_lines_that_somebody_else_has_cut_off(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No others are given in their place."""
+    monkeypatch.setattr(journal_module, "RECENT", 1)
+    path = tmp_path / "j"
+    path.write_bytes(5 * (LINE + b"\n"))
+    journal = JournalFile(path)
+    os.truncate(path, size)
+    with pytest.raises(StorageError, match="journal"):
+        journal.since(1)
+    journal.append([LINE])
+    assert journal.since(5) == [LINE]
+    journal.close()
 
 
 @pytest.mark.parametrize("number", range(13))

@@ -483,11 +483,12 @@ def test_trials_tuned_by_a_function_that_changed_are_not_comparable(written: Wri
 
 @pytest.mark.ptyrad
 def test_a_confirmation_finds_the_functions(data: Path, written: Write, tmp_path: Path) -> None:
-    """Repeats of a trial are measured by the same functions, wherever the workers are."""
+    """Repeats of a trial are measured by the same functions, wherever workers are, which import what its own did."""
     given = params(data, {"recon_params.output_dir": str(tmp_path)})
     repeated = {"study": "s", "engine": "ptyrad", "config": given, "space": "{}", "trials": {"0": {}}}
     checked = engines.get("repeat").validate(replace(written(given=repeated), engine="repeat"))
     assert checked.function_folders == (str(tmp_path), str(tmp_path / "params"))
+    assert checked.imports
     meta = study_meta(replace(written(given=given), own_file=SourceFile(tmp_path / "own" / "tune.yaml", "", "yaml")))
     inner = read_plan(meta, (), tmp_path / "results.h5", ())
     assert own_metrics.check(inner).function_folders[1:] == (str(tmp_path / "own"), str(tmp_path / "params"))

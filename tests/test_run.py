@@ -329,21 +329,22 @@ def test_stopping_and_going_on(
 @pytest.mark.slow
 def test_status_from_another_shell(ptydask: Ptydask, toy_params: Params, results: Path) -> None:
     """While the run is on: how many, the best so far, what is running. A second driver is told who has the file."""
-    params = toy_params(n_trials=8, sleep=0.3)
+    params = toy_params(n_trials=100, sleep=0.3)
     process = start(params)
     wait_for_trials(process, 2)
     time.sleep(1.5)
     second = run(ptydask, params)
     status = ptydask("status", results)
     listed = rows(ptydask, results)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    assert process.returncode == 130, err
     assert second.returncode == 1, second.stderr
     assert str(process.pid) in second.stderr.splitlines()[-1]
     assert status.returncode == 0, status.stderr
     assert "running" in status.stdout
     assert len(listed) >= 2
-    assert "finished" in ptydask("status", results).stdout
+    assert "running" not in ptydask("status", results).stdout
 
 
 def test_help_is_quick_and_light() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import forked
+import killed_runs
+import psutil
 import pytest
 
 from ptydask import cli, stop_signals
@@ -295,3 +297,35 @@ def test_while_it_is_imported(tmp_path: Path) -> None:
         [sys.executable, "-m", "ptydask", "--version"], env=environ, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.second
+@pytest.mark.parametrize(
+    ("number", "group", "code"),
+    [(INT, True, 130), (TERM, False, 75), (TERM, True, 75), (signal.SIGKILL, False, -signal.SIGKILL)],
+)
+def test_while_the_process_imports_that_workers_are_forks_of(
+    number: signal.Signals,
+    group: bool,
+    code: int,
+    toy_params: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No process stays, and of its socket neither file nor folder, even where the driver was killed."""
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    run = killed_runs.start(toy_params(), tmp_path / "log", "--cluster", "local")
+    driver = psutil.Process(run.pid)
+    while not (servers := killed_runs.fork_servers(driver)):
+        time.sleep(0.01)
+    assert [*temporary.glob("pymp-*/*")]
+    below = driver.children(recursive=True)
+    if group:
+        os.killpg(run.pid, number)
+    else:
+        run.send_signal(number)
+    assert run.wait(60) == code, (tmp_path / "log").read_text()
+    assert not psutil.wait_procs([*servers, *below], timeout=30)[1]
+    assert not [*temporary.glob("pymp-*")]

@@ -25,8 +25,13 @@ from ptydask.errors import ClusterError, one_line
 from ptydask.machine import usable_cores
 from ptydask.stop_signals import close_undisturbed, for_this_process_only, held_back
 
-_START = 120
-"""Seconds for the first worker to come up. Where others are there, it is the machine that is busy."""
+_START = 300
+"""Seconds for the first worker to come up: programs come from network disks that have not read them lately. Where
+others are there, it is the machine that is busy."""
+
+
+_CLOSED = (Status.closing, Status.closed, Status.failed)
+"""What Dask takes for the end of a nanny."""
 
 
 class _PinnedCluster(LocalCluster):
@@ -110,15 +115,26 @@ class LocalWorkers:
 
 
 def _kill_workers(cluster: _PinnedCluster) -> None:
-    pids = [nanny.pid for nanny in cluster.workers.values()]
-    for nanny in cluster.workers.values():
-        nanny.close_gracefully("the workers are stopped")  # it would start another in place of the killed one
-    for pid in pids:
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    if None in pids:
-        cluster.start_of_workers.end_server()  # what is still to come would be waited for
+    with held_back():
+        pids = cluster.sync(_let_nannies_go, cluster)
+        for pid in pids:
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if None in pids:
+            cluster.start_of_workers.end_server()  # what is still to come would be waited for
+
+
+async def _let_nannies_go(cluster: _PinnedCluster) -> list[int | None]:
+    """Have no nanny start another worker in place of one that is killed; returns the processes, None for one to come.
+
+    In Dask's own thread, in which they close: of one that has closed Dask would find that it never did.
+    """
+    nannies = list(cluster.workers.values())
+    for nanny in nannies:
+        if nanny.status not in _CLOSED:
+            nanny.close_gracefully("the workers are stopped")
+    return [nanny.pid for nanny in nannies if nanny.pid is not None or nanny.status not in _CLOSED]
 
 
 @contextmanager

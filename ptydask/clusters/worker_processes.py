@@ -22,6 +22,7 @@ from ptydask.stop_signals import for_this_process_only, held_back
 _METHOD = "distributed.worker.multiprocessing-method"
 _HASH_SEED = ("PYTHONHASHSEED", "6640")
 """Dask's, for workers to agree on hashes: a fork has that of its server."""
+_GPUS = "CUDA_VISIBLE_DEVICES"
 _SERVER: Any = forkserver._forkserver  # a process has one
 _FIRST = "ptydask.clusters.server_path"
 """What it imports first. By this the server of a run is told from any other."""
@@ -43,7 +44,7 @@ class WorkerStart:
             return
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGKILL)
-        with suppress(ChildProcessError):
+        with suppress(OSError):  # somebody else has heard of its end, or removed its socket
             _SERVER._stop()
 
 
@@ -52,8 +53,11 @@ def starting_workers(environments: Sequence[Mapping[str, str]], imports: Sequenc
     """This process as one that can start workers with these environments, which need the modules ``imports``."""
     environment = {name: environments[0][name] for name in THREADS}
     environment |= {name: os.environ.get(name, value) for name, value in (*UNLESS_SET.items(), _HASH_SEED)}
-    if any(environment["CUDA_VISIBLE_DEVICES"] for environment in environments):
-        imports = ()  # CUDA cannot be used in a fork of a process that has asked for it
+    # CUDA cannot be used in a fork of a process that has asked for it.
+    if any(each[_GPUS] for each in environments):
+        imports = ()
+    else:
+        environment[_GPUS] = ""  # of a GPU that is not found here, but by PyTorch
     with _PROCESS.restored():
         with held_back():  # what it held back is raised at its end
             os.environ.update(environment)
@@ -63,12 +67,12 @@ def starting_workers(environments: Sequence[Mapping[str, str]], imports: Sequenc
             yield start
         finally:
             start.end_server()
-            if start.forks:
-                forkserver.set_forkserver_preload(["__main__"])  # as it was
 
 
 def _start_server(imports: Sequence[str]) -> WorkerStart:
     """The server that imports these; none in a program that has one already, or where its socket can have no place."""
+    if sys.platform == "darwin":  # its own libraries end a fork that uses them
+        return WorkerStart({})
     running: int | None = _SERVER._forkserver_pid
     if running is not None:
         return WorkerStart({_METHOD: "spawn"} if _SERVER._preload_modules[:1] == [_FIRST] else {})
@@ -83,20 +87,26 @@ def _start_server(imports: Sequence[str]) -> WorkerStart:
     return WorkerStart({_METHOD: "forkserver"}, forks=True)
 
 
-def _save_process() -> tuple[dict[str, str | None], Any, str | None]:
-    """The variables that are set here for workers, and left; and the main module, which is hidden from them.
+_Saved = tuple[dict[str, str | None], list[str], Any, str | None]
+
+
+def _save_process() -> _Saved:
+    """The variables that are set here for workers, and left; what the program would have a fork server of its own
+    import; and the main module, which is hidden from workers.
 
     multiprocessing has a new process import it, and Dask starts workers again that died: a script that calls
     ``ptydask.run`` without ``if __name__ == "__main__"`` would run itself in each of them.
     """
     main = sys.modules["__main__"]
     spec, main.__spec__ = main.__spec__, None
-    variables = (*THREADS, *UNLESS_SET, _HASH_SEED[0], "__DASK_PARENT_PID")
-    return {name: os.environ.get(name) for name in variables}, spec, vars(main).pop("__file__", None)
+    variables = (*THREADS, *UNLESS_SET, _HASH_SEED[0], _GPUS, "__DASK_PARENT_PID")
+    environment = {name: os.environ.get(name) for name in variables}
+    return environment, _SERVER._preload_modules, spec, vars(main).pop("__file__", None)
 
 
-def _restore_process(saved: tuple[dict[str, str | None], Any, str | None]) -> None:
-    variables, spec, file = saved
+def _restore_process(saved: _Saved) -> None:
+    variables, imports, spec, file = saved
+    forkserver.set_forkserver_preload(imports)
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)

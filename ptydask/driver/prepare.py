@@ -219,7 +219,7 @@ def prepare_plan(
     chosen already.
     """
     site = site or choose_site(request, [plan])
-    cluster_request = replace(site.cluster_request, imports=getattr(engines.get(plan.engine), "imports", ()))
+    cluster_request = replace(site.cluster_request, imports=plan.imports)
     plan = with_shared_budget(plan, cluster_request)
     meta = provenance.study_meta(plan, command=request.command)
     records: Sequence[TrialRecord] = ()

@@ -230,7 +230,8 @@ def _queue_request(studies: Sequence[_Study]) -> ClusterRequest:
     results = [study.run.plan.results.absolute() for study in studies]
     folder = path_beside(results[0], ".queue")
     smallest = min((study.run.cluster_request for study in studies), key=lambda request: request.workers)
-    return replace(smallest, folder=folder, label=label_of(results))
+    imports = dict.fromkeys(module for study in studies for module in study.run.plan.imports)
+    return replace(smallest, folder=folder, label=label_of(results), imports=tuple(imports))
 
 
 def _journal_of(study: _Study) -> Path | None:

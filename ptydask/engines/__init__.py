@@ -87,9 +87,8 @@ class Engine(Protocol):
     """A way to run trials.
 
     One that heeds :attr:`ptydask.model.TrialInput.half` has an attribute ``halves`` that is true, one that heeds
-    :attr:`ptydask.model.StudyPlan.start` an attribute ``starts_from``. One whose
-    sessions take long to import may name modules in an attribute ``imports``: without GPUs workers are forks of one
-    process that has imported them.
+    :attr:`ptydask.model.StudyPlan.start` an attribute ``starts_from``. One whose sessions take long to import may name
+    modules in :attr:`ptydask.model.StudyPlan.imports`: without GPUs workers are forks of one process that has them.
     """
 
     def validate(self, plan: StudyPlan) -> StudyPlan:

@@ -69,7 +69,7 @@ class JournalFile:
         end = text.rfind(b"\n") + 1
         if end < len(text):
             self._file.truncate(end)
-        lines = text[:end].splitlines()
+        lines = text[:end].split(b"\n")[:-1]
         for number, line in enumerate(lines, 1):
             try:
                 is_entry = "op_code" in json.loads(line)
@@ -120,10 +120,12 @@ class JournalFile:
             return self._recent[number - forgotten :]
         begin, end = self._starts[number], self._starts[forgotten]
         try:
-            earlier = os.pread(self._file.fileno(), end - begin, begin)
+            earlier = os.pread(self._file.fileno(), end - begin, begin).split(b"\n")[:-1]
         except OSError as error:
             raise StorageError(f"{self.path}: the study's journal cannot be read: {error.strerror}") from error
-        return [*earlier.splitlines(), *self._recent]
+        if len(earlier) < forgotten - number:
+            raise StorageError(f"{self.path}: somebody else has cut the study's journal short; start the run again")
+        return [*earlier, *self._recent]
 
     def sync(self) -> None:
         """Wait until the disk has everything that was appended so far."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from ptydask.engines import Session
 from ptydask.model import Slot, StudyPlan
 
+_IMPORTED = "ptydask.engines.ptyrad.imported"
 _OUTPUT_ONLY = frozenset(
     {
         "output_dir",
@@ -32,13 +34,12 @@ class PtyradEngine:
 
     halves = True
     starts_from = True
-    imports = ("ptydask.engines.ptyrad.imported",)
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the params file with PtyRAD's own schema and the data files' headers; fill in defaults."""
         from ptydask.engines.ptyrad.validation import complete
 
-        return complete(plan)
+        return replace(complete(plan), imports=(_IMPORTED,))
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """All sections but the search itself and what only names or draws PtyRAD's own output.
@@ -59,7 +60,7 @@ class PtyradEngine:
     def open(self, plan: StudyPlan, slot: Slot) -> Session:
         """Load the measurements onto the slot's device."""
         with suppress(ImportError):  # the session meets what is wrong with PtyRAD once more, and says so
-            import_module(self.imports[0])
+            import_module(_IMPORTED)
         from ptydask.engines.ptyrad.session import PtyradSession
 
         return PtyradSession(plan, slot)

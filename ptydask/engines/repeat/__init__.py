@@ -63,6 +63,7 @@ class RepeatEngine:
             config=config,
             trial_bytes=checked.trial_bytes,
             worker_memory=checked.worker_memory,
+            imports=checked.imports,
             function_folders=checked.function_folders,
         )
 
