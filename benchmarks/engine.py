@@ -23,7 +23,7 @@ from typing import Any
 import operations
 import torch
 import yaml
-from memory import DataSet
+from queue_memory import DataSet
 from sections import Table, add_write_argument, spread, write_section
 
 from ptydask import config, demo

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -33,6 +32,7 @@ import psutil
 import sections
 import yaml
 from contenders import CONTENDERS, Work
+from processes import use_toy_engine
 
 EVERY = 0.1
 PATIENCE, EACH = 120.0, 0.2
@@ -298,7 +298,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    plugins = str(contenders.ROOT / "tests" / "plugins")  # the toy engine, for this process and its children
-    os.environ["PYTHONPATH"] = os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
-    sys.path.insert(0, plugins)
+    use_toy_engine()
     sys.exit(main())

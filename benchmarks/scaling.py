@@ -29,12 +29,12 @@ from typing import Any
 
 import psutil
 import yaml
+from processes import use_toy_engine
 from sections import Table, add_write_argument, write_section
 
 from ptydask.model import TrialRecord
 from ptydask.store import reader
 
-ROOT = Path(__file__).resolve().parents[1]
 EVERY, LOOK_AT_MEMORY = 0.5, 10.0
 """Seconds between two samples, and between two of the workers' memory, which are slow."""
 START = 1.0
@@ -119,13 +119,6 @@ SLEEPING = ("workers", "heartbeats failed", "workers lost", "busy", "all there a
 def quantile(values: Sequence[float], part: float) -> float:
     """The value below which ``part`` of sorted ``values`` lie; 0 where there are none."""
     return values[min(len(values) - 1, int(part * len(values)))] if values else 0.0
-
-
-def use_toy_engine() -> None:
-    """The tests' engine, for this process and its children."""
-    plugins = str(ROOT / "tests" / "plugins")
-    os.environ["PYTHONPATH"] = os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
-    sys.path.insert(0, plugins)
 
 
 def write_params(folder: Path, seconds: float, each: int, steps: int = 0) -> Path:

@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 import yaml
+from processes import NeverSaved
 from sections import Table, add_write_argument, spread, write_section
 from vs_ptyrad import make_data
 
@@ -30,19 +31,6 @@ from ptydask.clusters.settings import THREADS, UNLESS_SET
 
 LEAST = 3
 """Iterations that are waited for, however long they take."""
-
-
-class NeverSaved:
-    """A checkpoint that there is none of, and that is never due."""
-
-    def load(self) -> bytes | None:
-        return None
-
-    def due(self) -> bool:
-        return False
-
-    def save(self, step: int, state: bytes) -> None:
-        raise AssertionError
 
 
 @dataclass

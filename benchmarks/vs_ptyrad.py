@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from statistics import median
 from typing import Any
 
 import yaml
+from processes import cpu_seconds
 from sections import Table, add_write_argument, spread, write_section
 
 from ptydask.clusters.machine import usable_cores
@@ -197,12 +197,6 @@ def same_trials(recorded: Iterable[Mapping[str, Any]], points: list[list[Point]]
 
     if sorted(map(key, recorded)) != sorted(key(point) for mine in points for point in mine):
         raise RuntimeError("not the trials that were asked for")
-
-
-def cpu_seconds() -> float:
-    """Processor time of every process that this one started and that has ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def left_in(folder: Path) -> tuple[int, int]:
