@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ import yaml
 from processes import use_toy_engine
 from sections import Table, add_write_argument, write_section
 
+from ptydask.clusters.machine import usable_cores
 from ptydask.model import TrialRecord
 from ptydask.store import reader
 
@@ -273,12 +273,12 @@ def main() -> None:
     if args.sleepers:
         print(" | ".join(SLEEPING), flush=True)
         # Those that come first sleep a good while before the last is there.
-        starting = START * args.sleepers / len(os.sched_getaffinity(0))
+        starting = START * args.sleepers / usable_cores()
         each = round(starting / 2 / args.sleep) + 2
         sleeping.append(measure(args.sleepers, args.sleep, each).sleeping_cells)
         print(" | ".join(sleeping[-1]), flush=True)
     if args.write:
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         first, second = (
             text.format(seconds=args.seconds, sleep=args.sleep, cores=cores, room=1000 * cores * args.seconds / 50)
             for text in PARAGRAPHS

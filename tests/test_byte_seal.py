@@ -160,6 +160,17 @@ def test_a_run_does_not_vouch_for_what_changed_before_it(stopped: Path, change: 
     assert verify.verify(stopped).damaged == (1,)
 
 
+@pytest.mark.parametrize("rule", [retention.ALL, retention.parse("best:1")], ids=str)
+def test_packing_does_not_vouch_for_a_table_that_changed(rule: retention.RetentionRule, tmp_path: Path) -> None:
+    """Its trials are as they were, and are copied; what the table says of one is not what the trial says."""
+    path, out = packed(tmp_path / "s.h5", [record(0, 0.5), record(1, 0.25)]), tmp_path / "out.h5"
+    with h5py.File(path, "r+") as file:
+        texts = index.study_of(file)["table/record_json"]
+        texts[texts[()].tobytes().index(b"node1") + 4] = ord("2")
+    packing.pack(path, rule, out=out)
+    assert verify.verify(out).damaged == (0,)
+
+
 def test_a_run_vouches_for_trials_of_an_earlier_driver(stopped: Path) -> None:
     store = Store.open(stopped, meta())
     put(store, record(4), output(4))
@@ -175,8 +186,9 @@ def test_packing_intact_files_gives_what_packing_others_gives(stopped: Path) -> 
         thin = packing.pack(whole, retention.parse("best:1"), out=stopped.with_name(f"{name}-thin.h5")).path
         copies.append([index.read_rows(path) for path in (whole, thin)])
         assert verify.verify(thin).intact
-        cut_line(thin)
-        assert verify.verify(thin).intact
+        if name == "trusted":  # what is made of others has none
+            cut_line(thin)
+            assert verify.verify(thin).intact
         cut_line(stopped, *stopped.with_name("s.trials").glob("*.h5"))
     for one, other in zip(*copies, strict=True):
         assert [(row.sha256, row.json, row.tile) for row in one] == [(row.sha256, row.json, row.tile) for row in other]

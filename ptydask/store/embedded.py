@@ -245,11 +245,6 @@ class Embedding:
         """The files that they are read from."""
         return {row.file for study in (*self.stages, *self._confirmations()) for row in study.rows}
 
-    @property
-    def unchecked(self) -> set[Path]:
-        """Those whose trials are taken over as they are, damaged or not."""
-        return {row.file for stage in self.stages for row in stage.rows} if self.copy_of is copy_whole else set()
-
     def write(self, file: h5py.File) -> None:
         """Write them beside the study that is in ``file`` already.
 

@@ -25,10 +25,6 @@ class Addition(Protocol):
     def sources(self) -> Collection[Path]:
         """The files that it is read from."""
 
-    @property
-    def unchecked(self) -> Collection[Path]:
-        """Those of them whose trials are taken over without a look at their digests."""
-
     def write(self, file: h5py.File, /) -> None:
         """Add it to a file that has the trials."""
 
@@ -100,23 +96,20 @@ def pack(
             add.check(aside)
 
     with closing(files.RecentFile()) as source:
-        write = files.write_image if _may_be_sealed(rows, damaged, copy, add) else files.write_whole
+        sources = {row.file for row in rows} | (set() if add is None else set(add.sources))
+        write = files.write_image if _may_be_sealed(sources) else files.write_whole
         add_others = (lambda file: None) if add is None else add.write
         write(path, lambda file: index.build_study(file, head, rows, everything, place, add_others), check)
     return failed
 
 
-def _may_be_sealed(rows: Sequence[TrialRow], damaged: Mapping[int, str], copy: Copy, add: Addition | None) -> bool:
-    """Whether the file fits into memory, and holds no trial that is copied as it happens to be.
+def _may_be_sealed(sources: Collection[Path]) -> bool:
+    """Whether a file made of these fits into memory, and all of them are as they were written.
 
-    Its byte seal vouches for all of its trials: one that was damaged before would be taken for what was written.
+    Its byte seal vouches for all that is in it: where a trial or a table had changed before, that is to be found still.
     """
-    sources = {row.file for row in rows} | (set() if add is None else set(add.sources))
-    unchecked = set[Path]() if add is None else set(add.unchecked)
-    if copy is copy_trial:
-        unchecked |= {row.file for row in rows if row.record.number not in damaged}
     intact = byte_seal.IntactFiles()
-    return _total_size(sources) <= _IN_MEMORY and all(path in intact for path in unchecked)
+    return _total_size(sources) <= _IN_MEMORY and all(path in intact for path in sources)
 
 
 def _total_size(paths: Iterable[Path]) -> int:
