@@ -270,7 +270,7 @@ def write(costs: Sequence[tuple[str, str, Cost | str]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000, help="of ptydask and of Optuna's journal file")
-    parser.add_argument("--slow-trials", type=int, default=200, help="of the others")
+    parser.add_argument("--slow-trials", type=int, default=100, help="of the others")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     names = ["ptydask", *CONTENDERS]
     parser.add_argument("--only", nargs="+", choices=names, default=names)

@@ -239,7 +239,7 @@ class Case:
         )
 
 
-CASES = {"demo": Case(48, 24, 12, 40), "large": Case(128, 24, 6, 16)}
+CASES = {"demo": Case(48, 24, 12, 40), "large": Case(128, 24, 6, 12)}
 
 
 def measure(case: Case, folder: Path, workers: int, threads: int, repeats: int) -> dict[str, list[Outcome]]:
