@@ -1,6 +1,6 @@
 """An iteration of PtyRAD as it is, as ptydask runs it, and with each of its fast paths alone: operations and seconds.
 
-    python benchmarks/engine.py [--rounds 7] [--write]
+    python benchmarks/engine.py [--rounds 5] [--write]
 
 Two reconstructions: the demo (24x24 scan of 48x48 patterns, one slice, one mode, batches of 32), and 128 positions of a
 64x64 scan of 128x128 patterns (three slices, four modes, batches of 16). What is counted stands for a GPU, see
@@ -23,7 +23,7 @@ from typing import Any
 import operations
 import torch
 import yaml
-from memory import DataSet
+from queue_memory import DataSet
 from sections import Table, add_write_argument, spread, write_section
 
 from ptydask import config, demo
@@ -178,7 +178,7 @@ NOTES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="iterations of each variant that are timed")
+    parser.add_argument("--rounds", type=int, default=5, help="iterations of each variant that are timed")
     add_write_argument(parser)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # PtyRAD's

@@ -24,24 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from processes import NeverSaved
 from queue_memory import MIB, DataSet, read_memory
 from sections import Table, add_write_argument, spread, write_section
 
 SHARED, OWN = "one for all", "one each"
 FLAT = "flat"
-
-
-class _Never:
-    """A checkpoint that there is none of and that is never due."""
-
-    def load(self) -> bytes | None:
-        return None
-
-    def due(self) -> bool:
-        return False
-
-    def save(self, step: int, state: bytes) -> None:
-        raise AssertionError
 
 
 def _go_on(*_: object) -> bool:
@@ -68,7 +56,7 @@ def be_worker(params: Path, copies: str) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     session = open_session(params)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    session.run(TrialInput(0, {}, 7), _go_on, _Never())
+    session.run(TrialInput(0, {}, 7), _go_on, NeverSaved())
     session._measurements.variables["measurements"].max()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps([wall, cpu, peak]), flush=True)
@@ -81,7 +69,7 @@ def be_flat(params: Path, trials: int) -> None:
 
     session = open_session(params)
     for number in range(1, trials + 1):
-        session.run(TrialInput(number, {"rotation": number / trials}, number), _go_on, _Never())
+        session.run(TrialInput(number, {"rotation": number / trials}, number), _go_on, NeverSaved())
         if number in (1, 10) or number % max(1, trials // 10) == 0:
             gc.collect()
             sample = read_memory(os.getpid())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import scaling
+from processes import use_toy_engine
 from sections import Table, add_write_argument, write_section
 
 from ptydask.clusters.settings import heartbeat_interval
@@ -247,7 +248,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     add_write_argument(parser)
     args = parser.parse_args()
-    scaling.use_toy_engine()
+    use_toy_engine()
     if args.one:
         folder, trials, steps = args.one
         print(*run_trials(Path(folder), int(trials), int(steps)))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -33,6 +32,7 @@ import psutil
 import sections
 import yaml
 from contenders import CONTENDERS, Work
+from processes import use_toy_engine
 
 EVERY = 0.1
 PATIENCE, EACH = 120.0, 0.2
@@ -270,7 +270,7 @@ def write(costs: Sequence[tuple[str, str, Cost | str]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000, help="of ptydask and of Optuna's journal file")
-    parser.add_argument("--slow-trials", type=int, default=200, help="of the others")
+    parser.add_argument("--slow-trials", type=int, default=100, help="of the others")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     names = ["ptydask", *CONTENDERS]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
@@ -298,7 +298,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    plugins = str(contenders.ROOT / "tests" / "plugins")  # the toy engine, for this process and its children
-    os.environ["PYTHONPATH"] = os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
-    sys.path.insert(0, plugins)
+    use_toy_engine()
     sys.exit(main())

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -29,12 +28,13 @@ from typing import Any
 
 import psutil
 import yaml
+from processes import use_toy_engine
 from sections import Table, add_write_argument, write_section
 
+from ptydask.clusters.machine import usable_cores
 from ptydask.model import TrialRecord
 from ptydask.store import reader
 
-ROOT = Path(__file__).resolve().parents[1]
 EVERY, LOOK_AT_MEMORY = 0.5, 10.0
 """Seconds between two samples, and between two of the workers' memory, which are slow."""
 START = 1.0
@@ -119,13 +119,6 @@ SLEEPING = ("workers", "heartbeats failed", "workers lost", "busy", "all there a
 def quantile(values: Sequence[float], part: float) -> float:
     """The value below which ``part`` of sorted ``values`` lie; 0 where there are none."""
     return values[min(len(values) - 1, int(part * len(values)))] if values else 0.0
-
-
-def use_toy_engine() -> None:
-    """The tests' engine, for this process and its children."""
-    plugins = str(ROOT / "tests" / "plugins")
-    os.environ["PYTHONPATH"] = os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
-    sys.path.insert(0, plugins)
 
 
 def write_params(folder: Path, seconds: float, each: int, steps: int = 0) -> Path:
@@ -280,12 +273,12 @@ def main() -> None:
     if args.sleepers:
         print(" | ".join(SLEEPING), flush=True)
         # Those that come first sleep a good while before the last is there.
-        starting = START * args.sleepers / len(os.sched_getaffinity(0))
+        starting = START * args.sleepers / usable_cores()
         each = round(starting / 2 / args.sleep) + 2
         sleeping.append(measure(args.sleepers, args.sleep, each).sleeping_cells)
         print(" | ".join(sleeping[-1]), flush=True)
     if args.write:
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         first, second = (
             text.format(seconds=args.seconds, sleep=args.sleep, cores=cores, room=1000 * cores * args.seconds / 50)
             for text in PARAGRAPHS

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
+from ptydask.clusters.machine import usable_cores
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks" / "tables"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -66,7 +68,7 @@ def write_page() -> None:
 
 def _measured_on() -> str:
     load = os.getloadavg()[0]
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES if _version(name))
     day = time.strftime("%Y-%m-%d")
     return f"{day}, {cores} cores, load {load:.1f} at its end, Python {platform.python_version()}, {versions}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from processes import cpu_seconds
 from sections import Table, add_write_argument, spread, write_section
 
 HEAVY = ("numpy", "h5py", "optuna", "pydantic", "ptyrad", "distributed", "scipy", "pandas", "matplotlib", "torch")
@@ -44,12 +44,12 @@ class Taken:
 
 def call_command(args: Sequence[str], folder: Path) -> Taken:
     """Run it as a user does."""
-    begin, before = time.perf_counter(), _cpu_of_children()
+    begin, before = time.perf_counter(), cpu_seconds()
     command = [sys.executable, "-m", "ptydask", *args]
     done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
-    return Taken(time.perf_counter() - begin, _cpu_of_children() - before)
+    return Taken(time.perf_counter() - begin, cpu_seconds() - before)
 
 
 def call_run(params: Path, results: Path, workers: int) -> Taken:
@@ -74,11 +74,6 @@ def imported_by(args: Sequence[str], folder: Path) -> str:
     """Which heavy packages the command's own process imports."""
     done = subprocess.run([sys.executable, "-c", _TELL, *args], cwd=folder, check=True, capture_output=True, text=True)
     return ", ".join(done.stderr.splitlines()[-1].split()[1:]) or "none"
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:

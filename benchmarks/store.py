@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from processes import cpu_seconds
 
 from ptydask.model import KeepOptions, StudyMeta, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store, names, reader, shard, study
@@ -145,15 +145,9 @@ def keep_up(path: Path, trials: int) -> Iterator[Row]:
         "verifying": lambda: verify.verify(path),
         "thinning": lambda: packing.pack(path, retention.NONE, out=path.with_name("thin.h5")),
     }.items():
-        begin = cpu_seconds()
+        begin = cpu_seconds(own=True)
         work()
-        yield Row(f"{what}, a trial, CPU", 1000 * (cpu_seconds() - begin) / trials, "ms")
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process and of those that it started, as far as they have ended."""
-    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+        yield Row(f"{what}, a trial, CPU", 1000 * (cpu_seconds(own=True) - begin) / trials, "ms")
 
 
 def _frame(results: reader.Results) -> None:

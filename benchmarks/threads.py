@@ -1,6 +1,6 @@
 """Seconds of an iteration: one worker of two threads beside two of one, alone and beside busy processes.
 
-    python benchmarks/threads.py [--scan 16] [--busy 4] [--seconds 6] [--repeats 2] [--write]
+    python benchmarks/threads.py [--scan 16] [--busy 4] [--seconds 4] [--repeats 2] [--write]
 
 Each worker is a process of its own that reconstructs the demo's data on the CPU, in the environment that workers get
 ("sleeping": threads that wait for each other sleep) or in that which OpenMP would have by itself ("spinning").
@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 import yaml
+from processes import NeverSaved
 from sections import Table, add_write_argument, spread, write_section
 from vs_ptyrad import make_data
 
@@ -30,19 +31,6 @@ from ptydask.clusters.settings import THREADS, UNLESS_SET
 
 LEAST = 3
 """Iterations that are waited for, however long they take."""
-
-
-class NeverSaved:
-    """A checkpoint that there is none of, and that is never due."""
-
-    def load(self) -> bytes | None:
-        return None
-
-    def due(self) -> bool:
-        return False
-
-    def save(self, step: int, state: bytes) -> None:
-        raise AssertionError
 
 
 @dataclass
@@ -146,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scan", type=int, default=16, help="scan positions along a side (default: 16)")
     parser.add_argument("--busy", type=int, default=4, help="processes beside the workers (default: 4)")
-    parser.add_argument("--seconds", type=float, default=6, help="of each measurement (default: 6)")
+    parser.add_argument("--seconds", type=float, default=4, help="of each measurement (default: 4)")
     parser.add_argument("--repeats", type=int, default=2, help="of each setting, in turn (default: 2)")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     add_write_argument(parser)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from statistics import median
 from typing import Any
 
 import yaml
+from processes import cpu_seconds
 from sections import Table, add_write_argument, spread, write_section
 
 from ptydask.machine import usable_cores
@@ -199,12 +199,6 @@ def same_trials(recorded: Iterable[Mapping[str, Any]], points: list[list[Point]]
         raise RuntimeError("not the trials that were asked for")
 
 
-def cpu_seconds() -> float:
-    """Processor time of every process that this one started and that has ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def left_in(folder: Path) -> tuple[int, int]:
     """Files and bytes that a run left."""
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -245,7 +239,7 @@ class Case:
         )
 
 
-CASES = {"demo": Case(48, 24, 12, 40), "large": Case(128, 24, 6, 16)}
+CASES = {"demo": Case(48, 24, 12, 40), "large": Case(128, 24, 6, 12)}
 
 
 def measure(case: Case, folder: Path, workers: int, threads: int, repeats: int) -> dict[str, list[Outcome]]:

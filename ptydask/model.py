@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ptydask.distributions import Distribution
     from ptydask.lineage import StageLineage, TrialStart
+    from ptydask.ranking import NoGain
 
 Scalar = bool | int | float | str | None
 Direction = Literal["minimize", "maximize"]
@@ -111,14 +112,6 @@ class HeldOut:
     """Of the scan's positions, or of the electrons; above 0, below 1."""
     gain: float = 1.0
     """``counts``: detector units an electron gives."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoGain:
-    """That a study ends once its last ``trials`` trials have not made its best error better by ``share`` of itself."""
-
-    share: float
-    trials: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,8 +375,7 @@ class Optimum:
 
     center: Mapping[str, float]
     deviation: Mapping[str, float]
-    """One standard deviation of the center, in the parameter's units: what the model does not know. What the metric
-    itself does not know of the truth is not in it."""
+    """One standard deviation, in the parameter's units: what the model does not know, not what the metric does not."""
     trial: int
     """The best completed trial, at whose other parameters this holds."""
     is_settled: bool

@@ -6,10 +6,19 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from statistics import StatisticsError, correlation, fmean
 from typing import Any
 
-from ptydask.model import Direction, NoGain, TrialRecord, TrialState
+from ptydask.model import Direction, TrialRecord, TrialState
+
+
+@dataclass(frozen=True, slots=True)
+class NoGain:
+    """That a study ends once its last ``trials`` trials have not made its best error better by ``share`` of itself."""
+
+    share: float
+    trials: int
 
 
 def count_states(states: Iterable[str]) -> dict[str, int]:

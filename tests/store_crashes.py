@@ -25,7 +25,7 @@ import numpy as np
 from store_cases import meta, output, phase, put, record
 
 from ptydask.model import KeepOptions, Quantity, TrialOutput
-from ptydask.store import Store, checks, files, index, isolated, names, reader, shard
+from ptydask.store import Store, checks, files, isolated, names, packed_study, reader, shard
 
 SMALL = {"snapshots": {}, "log": ""}
 
@@ -154,7 +154,7 @@ def asked_here(_child: isolated.ChildReader, **question: Any) -> isolated.Answer
 def every(folder: Path) -> None:
     """Die before step 0, 1, 2 ... of the story, with packs made in memory and on the disk."""
     steps = []
-    for index._PACK_IN_MEMORY in (1 << 28, -1):
+    for packed_study._IN_MEMORY in (1 << 28, -1):
         (folder / str(len(steps))).mkdir()
         steps.append(die_before_every_step(folder / str(len(steps))))
     print(f"{min(steps)} {max(steps)} steps", flush=True)

@@ -20,7 +20,7 @@ from ptydask.cli import main
 from ptydask.errors import StoreError
 from ptydask.model import Image
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import Store, confirmation, contents, digest, index, isolated, names, reader
+from ptydask.store import Store, confirmation, contents, digest, isolated, names, packed_study, reader
 from ptydask.store.upkeep import embedding, info, merge, merge_plan, packing, rebuild, retention, verify
 
 
@@ -409,7 +409,7 @@ def test_killed_before_every_step_of_taking_out(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_both_files(k: int, in_memory: int, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever write fails, the study and its repeats are as they were; with room again they are one file."""
     companion = run_repeats(study)
-    monkeypatch.setattr(index, "_PACK_IN_MEMORY", in_memory)
+    monkeypatch.setattr(packed_study, "_IN_MEMORY", in_memory)
     before = study.read_bytes(), companion.read_bytes()
     with full_disk(k), pytest.raises(StoreError, match="No space left on device"):
         embedding.embed(study, {})

@@ -18,9 +18,9 @@ from ptydask.driver.prepare import RunRequest, complete_plan, prepare_plan
 from ptydask.driver.run_progress import RunProgress
 from ptydask.driver.settlement import EarlyEnd, gain_text, unbeaten_text, unbeaten_trial
 from ptydask.lineage import StageLineage
-from ptydask.model import Direction, NoGain, Reason, StudyPlan, TrialRecord, TrialState
+from ptydask.model import Direction, Reason, StudyPlan, TrialRecord, TrialState
 from ptydask.progress.plan_text import plan_lines
-from ptydask.ranking import lacks_gain
+from ptydask.ranking import NoGain, lacks_gain
 from ptydask.run_snapshot import RunSnapshot
 from ptydask.running import announce
 

@@ -24,7 +24,8 @@ from ptydask.config.stages import (
 )
 from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.lineage import StageLineage
-from ptydask.model import ComponentSpec, NoGain, Scalar, StudyPlan
+from ptydask.model import ComponentSpec, Scalar, StudyPlan
+from ptydask.ranking import NoGain
 
 
 def entry(low: float, high: float, step: float | None = None, *, suggest: str = "float", on: bool = True) -> Any:

@@ -18,7 +18,7 @@ from store_cases import damage, full_disk, output, pack_copy, packed, put, rebui
 
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
-from ptydask.store import Store, confirmation, contents, digest, embedded, index, isolated, lock, names, reader
+from ptydask.store import Store, confirmation, contents, digest, embedded, isolated, lock, names, packed_study, reader
 from ptydask.store.upkeep import embedding, info, merge, merge_plan, packing, rebuild, retention, staging, verify
 
 ALL = {"dz": [0, 1, 2], "scan": [0, 1], "final": [0]}
@@ -221,7 +221,7 @@ def run_stage_on(path: Path, name: str, count: int) -> None:
 @pytest.mark.parametrize(("k", "in_memory"), [(0, 1 << 28), (1, 1 << 28), (0, -1), (7, -1), (40, -1)])
 def test_a_full_disk(k: int, in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever write fails, the file is as it was; with room again the stage begins."""
-    monkeypatch.setattr(index, "_PACK_IN_MEMORY", in_memory)
+    monkeypatch.setattr(packed_study, "_IN_MEMORY", in_memory)
     path = staged(tmp_path / "results.h5", ("dz", "scan"))
     before = path.read_bytes()
     with full_disk(k), pytest.raises(StoreError, match="No space left on device; everything is as it was"):
@@ -230,6 +230,15 @@ def test_a_full_disk(k: int, in_memory: int, tmp_path: Path, monkeypatch: pytest
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.h5"]
     staging.begin_stage(path, stage_meta("final"))
     assert read_stages(path) == {**ALL, "final": []}
+
+
+def test_a_run_does_not_vouch_for_an_earlier_stage(tmp_path: Path) -> None:
+    """A trial that changed is taken over as it is, so that a later stage can be packed; verify goes on finding it."""
+    path = staged(tmp_path / "results.h5", ("dz", "scan"))
+    with h5py.File(path, "r+") as file:
+        file["tBL_WSe2 dz/trials/000001"].attrs["seed"] = 99
+    run_stage_on(path, "scan", 1)
+    assert any("trials/000001" in problem.where for problem in verify.verify(path).problems)
 
 
 # --- all that writes the file anew --------------------------------------------------------------------

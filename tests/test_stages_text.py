@@ -16,8 +16,9 @@ from ptydask.config.stages import Around, PatternPart, Stage
 from ptydask.distributions import Choice, FloatRange, IntRange
 from ptydask.driver.cost import StageCost, estimate_stages
 from ptydask.lineage import StageLineage
-from ptydask.model import Budget, ComponentSpec, NoGain, SourceFile, StudyPlan, TrialRecord, TrialState
+from ptydask.model import Budget, ComponentSpec, SourceFile, StudyPlan, TrialRecord, TrialState
 from ptydask.progress.stages_text import WIDTH, end_text, share_text, stages_lines, tuned_text
+from ptydask.ranking import NoGain
 from ptydask.store import reader
 
 DZ = FloatRange(10.0, 20.0, 0.5)

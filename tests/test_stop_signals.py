@@ -254,9 +254,9 @@ def hooked(*arguments, **more):
         signal.pthread_kill(threading.main_thread().ident, number)
     return kept(*arguments, **more)
 sys.argv[:] = ["ptydask", "run", "toy.yaml", "--engine", "toy", "--workers", "1", "--cluster", "local"]
-import ptydask.driver.execute, ptydask.driver.loop, ptydask.store.index
+import ptydask.driver.execute, ptydask.driver.loop, ptydask.store.packed_study
 if path == "AsideFile.write":
-    ptydask.store.index._PACK_IN_MEMORY = -1
+    ptydask.store.packed_study._IN_MEMORY = -1
 original = ptydask.driver.loop._StudyRun.run_trials
 def run_trials(self):
     original(self)

@@ -18,7 +18,7 @@ from store_cases import meta, output, packed, phase, put, record
 
 from ptydask.errors import StoreError
 from ptydask.model import KeepOptions, Quantity
-from ptydask.store import Store, files, index, reader, shard
+from ptydask.store import Store, files, packed_study, reader, shard
 
 SCRIPT = Path(store_crashes.__file__)
 
@@ -95,7 +95,7 @@ def test_disk_full_at_every_write_of_a_pack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, times: int, in_memory: int
 ) -> None:
     """A pack that cannot be written, from any write on, says so and leaves every trial as it was."""
-    monkeypatch.setattr(index, "_PACK_IN_MEMORY", in_memory)
+    monkeypatch.setattr(packed_study, "_IN_MEMORY", in_memory)
     monkeypatch.setattr("ptydask.store.isolated.ChildReader.ask", store_crashes.asked_here)
     path = tmp_path / "results.h5"
     if before:

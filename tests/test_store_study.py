@@ -16,7 +16,7 @@ from store_cases import failed, meta, output, packed, phase, put, record
 from ptydask.errors import StoreError
 from ptydask.model import Quantity
 from ptydask.run_snapshot import RunSnapshot
-from ptydask.store import Store, checkpoints, contents, files, index, names, reader, shard, study
+from ptydask.store import Store, checkpoints, contents, files, index, names, packed_study, reader, shard, study
 
 SNAPSHOT = RunSnapshot(
     "tBL_WSe2", Path("results.h5"), 10, {"complete": 1}, record(0), (), 2, 1.5, float("inf"), 20, "loss", "minimize"
@@ -177,7 +177,7 @@ def test_killed_between_pack_and_removal(tmp_path: Path) -> None:
     for number in range(3):
         put(store, record(number), output(number))
     rows = [store._rows[number] for number in range(3)]
-    index.pack(path, index.ResultsHeader("packed", store.id, "cd", store.meta), rows, {})
+    packed_study.pack(path, index.ResultsHeader("packed", store.id, "cd", store.meta), rows, {})
     store._lock.release()
     (tmp_path / ".results.trials.0.gone").mkdir()
     (tmp_path / ".results.h5.0.aside").touch()
@@ -315,7 +315,7 @@ def test_killed_before_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     unwritable = {"when": Quantity(np.zeros(3, "M8[s]"))}  # its own file lacks the arrays too
     assert put(store, record(2), output(2, arrays=unwritable)).lost
     rows = [store._rows[number] for number in range(3)]
-    index.pack(path, index.ResultsHeader("packed", store.id, "cd", store.meta), rows, {0: "its bytes changed"})
+    packed_study.pack(path, index.ResultsHeader("packed", store.id, "cd", store.meta), rows, {0: "its bytes changed"})
     store._lock.release()
     again = Store.open(path, meta())
     assert sorted(again.records) == [0, 1, 2]

@@ -13,7 +13,8 @@ from typing import Any, Literal, cast
 
 from ptydask.config import reading, study
 from ptydask.errors import ConfigError, nearest_hint
-from ptydask.model import Direction, NoGain
+from ptydask.model import Direction
+from ptydask.ranking import NoGain
 from ptydask.space import ranges
 from ptydask.space.metrics import HELD_OUT_SHARES
 

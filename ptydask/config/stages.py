@@ -9,7 +9,8 @@ from typing import Literal
 from ptydask.config.own_settings import OwnSettings
 from ptydask.distributions import Distribution, FloatRange, IntRange
 from ptydask.lineage import FINAL, StageLineage
-from ptydask.model import ComponentSpec, NoGain, Scalar
+from ptydask.model import ComponentSpec, Scalar
+from ptydask.ranking import NoGain
 from ptydask.space import ranges, reshaping
 from ptydask.space.metrics import METRICS
 

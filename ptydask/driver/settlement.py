@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ptydask.formatting import counted, error_text, printable_text, uncertain_text, value_text
-from ptydask.model import NoGain, Optimum, StudyPlan, TrialRecord, TrialState
-from ptydask.ranking import best_of, lacks_gain, target_met
+from ptydask.model import Optimum, StudyPlan, TrialRecord, TrialState
+from ptydask.ranking import NoGain, best_of, lacks_gain, target_met
 from ptydask.trial.search_choice import choose_search, parameters_with_slopes
 
 

@@ -17,7 +17,20 @@ import h5py
 
 from ptydask.errors import StoreError
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import byte_seal, confirmation, contents, digest, files, index, isolated, layout, names, nexus, root
+from ptydask.store import (
+    byte_seal,
+    confirmation,
+    contents,
+    digest,
+    files,
+    index,
+    isolated,
+    layout,
+    names,
+    nexus,
+    packed_study,
+    root,
+)
 
 T = TypeVar("T")
 
@@ -173,13 +186,13 @@ def count_trials(place: StudyPlace) -> int:
 
 # --- keeping ------------------------------------------------------------------------------------------
 
-CopyOf = Callable[[index.ResultsHeader], index.Copy]
+CopyOf = Callable[[index.ResultsHeader], packed_study.Copy]
 """How the trials of a study are taken over."""
 
 
-def copy_whole(head: index.ResultsHeader) -> index.Copy:
+def copy_whole(head: index.ResultsHeader) -> packed_study.Copy:
     """Every trial as it is."""
-    return index.copy_trial
+    return packed_study.copy_trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +293,7 @@ class Embedding:
                             raise StoreError(f"{row.file}: {row.group} cannot be read from it: {error}") from error
                         if name in trials:
                             del trials[name]
-                index.write_numbers_only(trials, name, row.record, head.meta)
+                packed_study.write_numbers_only(trials, name, row.record, head.meta)
         confirmation.write_curves(group, study.curves)
         index.complete_group(group, head.meta, study.rows, {row.record.number for row in study.rows})
         nexus.write_attributes(group, {layout.STORE_ID: head.store_id, layout.PACK_ID: head.pack_id})
@@ -293,7 +306,7 @@ class Embedding:
         """Raise StoreError where ``path``, just written, lacks one of them, a trial, or a row; nothing is hashed."""
         for study in (*self.stages, *self._confirmations()):
             group = names.encode(study.head.meta.name)
-            index.check_whole(path, {row.record.number for row in study.rows}, group)
+            packed_study.check_whole(path, {row.record.number for row in study.rows}, group)
         with files.open_read_only(path) as file:
             if root.stage_groups(file) != [names.encode(stage.head.meta.name) for stage in self.stages]:
                 raise StoreError(f"{path}: the packed file lacks stages")

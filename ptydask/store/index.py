@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 
@@ -17,7 +15,6 @@ from ptydask.errors import StoreError
 from ptydask.model import StudyMeta, TrialRecord
 from ptydask.ranking import ranked
 from ptydask.store import (
-    byte_seal,
     codec,
     digest,
     draft,
@@ -67,22 +64,6 @@ class TrialRow:
 
 
 Place = Callable[[h5py.Group, TrialRow], None]
-Copy = Callable[[h5py.Group, TrialRow, h5py.Group], None]
-"""Makes in the group of all trials what a row stands for, from the group where it lies."""
-
-
-class Addition(Protocol):
-    """What belongs into a study's file beside its trials."""
-
-    @property
-    def sources(self) -> Collection[Path]:
-        """The files that it is read from."""
-
-    def write(self, file: h5py.File, /) -> None:
-        """Add it to a file that has the trials."""
-
-    def check(self, path: Path, /) -> None:
-        """Raise StoreError where the finished file lacks any of it."""
 
 
 def sort_rows(rows: Mapping[int, TrialRow]) -> list[TrialRow]:
@@ -191,7 +172,7 @@ def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
         trials[names.trial_name(row.record.number)] = h5py.ExternalLink(target, row.group)
 
     def build(file: h5py.File) -> None:
-        _build_study(file, head, rows, linked, place)
+        build_study(file, head, rows, linked, place)
 
     if sum(1000 + len(row.json) + len(row.tile or b"") for row in rows) <= _IN_MEMORY:
         files.write_image(path, build)
@@ -200,125 +181,23 @@ def write(path: Path, head: ResultsHeader, rows: Sequence[TrialRow]) -> None:
 
 
 _IN_MEMORY = 1 << 24
-"""Bytes of all records and thumbnails, at most, of an index that is made in memory, now and then while a study runs."""
-_PACK_IN_MEMORY = 1 << 28
-"""Bytes, at most, of a packed file that is made there. For a moment either is there twice."""
+"""Bytes of all records and thumbnails, at most, of an index that is made in memory, where it is there twice."""
 
 
-def copy_trial(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
-    """Copy a trial's group into ``trials`` without unpacking its arrays."""
-    trials.copy(group, names.trial_name(row.record.number))
-
-
-def copy_checked(intact: byte_seal.IntactFiles) -> Copy:
-    """The same, each copy held against its digest where it is not of a file that is known to be as it was written."""
-
-    def copy(trials: h5py.Group, row: TrialRow, group: h5py.Group) -> None:
-        copy_trial(trials, row, group)
-        if row.file not in intact:
-            digest.check(trials[names.trial_name(row.record.number)])
-
-    return copy
-
-
-def pack(
-    path: Path,
-    head: ResultsHeader,
-    rows: Sequence[TrialRow],
-    damaged: Mapping[int, str],
-    *,
-    copy: Copy = copy_trial,
-    add: Addition | None = None,
-) -> dict[int, str]:
-    """Make ``path`` the one file that holds all of ``rows`` (sorted by number), read back before it counts.
-
-    ``copy`` takes one trial over; what it raises of :data:`files.BROKEN` says that the trial is damaged. ``add`` takes
-    over what belongs to the study besides.
-    Returns why, for each trial whose own file is ``damaged`` or turned out to be: it has its numbers only.
-    An older pack that cannot be read is no such case: it holds many trials, and goes away after this one.
-    Raises OSError or StoreError; ``path`` is then unchanged.
-    """
-    failed = dict(damaged)
-
-    def place(trials: h5py.Group, row: TrialRow) -> None:
-        number, name = row.record.number, names.trial_name(row.record.number)
-        # What is known to be damaged is not even opened: HDF5 might crash or hang on it.
-        if number not in failed:
-            try:
-                copy(trials, row, source.open(row.file)[row.group])
-                return
-            except files.BROKEN as error:
-                source.close()
-                if not row.alone:
-                    raise StoreError(f"{row.file}: trial {number} cannot be read from it: {error}") from error
-                failed[number] = f"{row.file.name}: {error}"
-                # Copying may have come half the way, or all of it before the copy's digest turned out wrong.
-                if name in trials:
-                    del trials[name]
-        write_numbers_only(trials, name, row.record, head.meta)
-
-    everything = {row.record.number for row in rows}
-
-    def check(aside: Path) -> None:
-        check_whole(aside, everything)
-        if add is not None:
-            add.check(aside)
-
-    size = _total_size({row.file for row in rows} | (set() if add is None else set(add.sources)))
-    with closing(files.RecentFile()) as source:
-        write = files.write_image if size <= _PACK_IN_MEMORY else files.write_whole
-        write(path, lambda file: _build_study(file, head, rows, everything, place, add), check)
-    return failed
-
-
-def _total_size(paths: Iterable[Path]) -> int:
-    """Bytes of the files; what is not there has none."""
-    total = 0
-    for path in paths:
-        with suppress(OSError):
-            total += path.stat().st_size
-    return total
-
-
-def check_whole(path: Path, numbers: set[int], group: str = "") -> None:
-    """Read a study in a pack that is about to replace its parts. Raises StoreError where a trial is not in it."""
-    rows = read_rows(path, group)
-    with files.open_read_only(path) as file:
-        missing = {names.trial_name(number) for number in numbers} - set(study_of(file, group)[layout.TRIALS])
-    if missing:
-        raise StoreError(f"{path}: the packed file lacks {', '.join(sorted(missing))}")
-    if {row.record.number for row in rows} != numbers:
-        raise StoreError(f"{path}: the packed file lacks rows of its table")
-
-
-def write_numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
-    """Write a trial whose own group cannot be read."""
-    trialgroup.write(
-        trials,
-        name,
-        record,
-        None,
-        meta.keep,
-        direction=meta.direction,
-        metric=meta.metric,
-        lost=f"of trial {record.number} only the numbers were kept: its own file was damaged",
-    )
-
-
-def _build_study(
+def build_study(
     file: h5py.File,
     head: ResultsHeader,
     rows: Sequence[TrialRow],
     reach: set[int],
     place: Place,
-    add: Addition | None = None,
+    add: Callable[[h5py.File], None] = lambda file: None,
 ) -> None:
+    """Fill a file with the study of ``rows``: ``place`` makes each trial in ``reach``, ``add`` all else there is."""
     study, trials = begin_study(file, head)
     for row in rows:
         if row.record.number in reach:
             place(trials, row)
-    if add is not None:
-        add.write(file)
+    add(file)
     complete_study(study, head.meta, rows, reach)
 
 

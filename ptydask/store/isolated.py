@@ -84,7 +84,7 @@ class ChildReader(AbstractContextManager["ChildReader"]):
 
     def ask_each(self, questions: Sequence[Mapping[str, Any]]) -> Generator[Answer]:
         """The answers, in the order of the questions; to be closed. Of many, several processes read some each."""
-        count = min(_PROCESSES, len(os.sched_getaffinity(0)), len(questions) // _WORTH)
+        count = min(_PROCESSES, _cores(), len(questions) // _WORTH)
         if count < 2:
             yield from (self.ask(**question) for question in questions)
             return
@@ -134,6 +134,10 @@ class ChildReader(AbstractContextManager["ChildReader"]):
             received += data
         answer: Answer = json.loads(received)
         return answer
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
 
 
 def _start_child(module: str) -> subprocess.Popen[bytes]:

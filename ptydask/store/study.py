@@ -32,6 +32,7 @@ from ptydask.store import (
     layout,
     lock,
     names,
+    packed_study,
     relocation,
     root,
     shard,
@@ -229,7 +230,7 @@ class Store:
                 add = embedded.keep(
                     embedded.find_in(contents.whole_files(self.path, self.folder, self._pack), strict=True)
                 )
-                failed = index.pack(self.path, head, index.sort_rows(self._rows), altered, add=add)
+                failed = packed_study.pack(self.path, head, index.sort_rows(self._rows), altered, add=add)
             except (OSError, StoreError) as error:
                 raise StoreError(
                     f"{self.path}: the trials cannot be packed into one file: {error_reason(error)}; "

@@ -14,7 +14,19 @@ from pathlib import Path
 from ptydask.errors import StoreError
 from ptydask.model import path_beside
 from ptydask.ring_correlation import FourierRing
-from ptydask.store import byte_seal, confirmation, contents, digest, embedded, files, index, isolated, layout, names
+from ptydask.store import (
+    byte_seal,
+    confirmation,
+    contents,
+    digest,
+    embedded,
+    files,
+    index,
+    isolated,
+    layout,
+    names,
+    packed_study,
+)
 from ptydask.store.embedded import Embedding, StudyContents, StudyPlace
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing
@@ -75,13 +87,13 @@ def take_out(path: Path, store_id: str = "") -> None:
 
 
 def _pack_checked(
-    path: Path, head: index.ResultsHeader, rows: Sequence[index.TrialRow], add: index.Addition | None = None
+    path: Path, head: index.ResultsHeader, rows: Sequence[index.TrialRow], add: packed_study.Addition | None = None
 ) -> None:
     """Make ``path`` the packed file of ``rows``, each copy held against its seal."""
     intact = byte_seal.IntactFiles()
     try:
         isolated.find_deadly(rows, intact)
         new = replace(head, pack_id=secrets.token_hex(8))
-        index.pack(path, new, rows, {}, copy=index.copy_checked(intact), add=add)
+        packed_study.pack(path, new, rows, {}, copy=packed_study.copy_checked(intact), add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{path}: cannot be written: {error_reason(error)}; everything is as it was") from error

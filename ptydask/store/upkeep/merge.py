@@ -24,6 +24,7 @@ from ptydask.store import (
     lock,
     names,
     nexus,
+    packed_study,
     relocation,
 )
 from ptydask.store.embedded import EmbeddedStage, EmbeddedStudies, StudyPlace
@@ -100,7 +101,7 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
         # The other process has read and checked all of it: what counts here is that it is still the same trial.
         if digest.read_digest(group) != row.sha256:
             raise ValueError(digest.CHANGED)
-        index.copy_trial(trials, row, group)
+        packed_study.copy_trial(trials, row, group)
         placed = by_number[row.record.number]
         if placed.moved or placed.trial.identity != (head.store_id, placed.number):
             _write_origin(trials[names.trial_name(placed.number)], placed, row.record)
@@ -119,7 +120,7 @@ def write(out: Path, arrangement: MergePlan) -> dict[int, str]:
     try:
         rows = [_merged_row(placed) for placed in arrangement.trials]
         add = embedded.keep(_other_studies(arrangement), _copy_checked)
-        return index.pack(out, head, rows, damaged, copy=copy, add=add)
+        return packed_study.pack(out, head, rows, damaged, copy=copy, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: is not made: {error_reason(error)}") from error
 
@@ -154,11 +155,11 @@ def _measure_contents(place: StudyPlace) -> tuple[int, int]:
     return len(held), sum(holding.bulk for holding in held.values())
 
 
-def _copy_checked(head: index.ResultsHeader) -> index.Copy:
+def _copy_checked(head: index.ResultsHeader) -> packed_study.Copy:
     """Each trial as it is, held against its digest."""
 
     def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
-        index.copy_trial(trials, row, group)
+        packed_study.copy_trial(trials, row, group)
         digest.check(trials[names.trial_name(row.record.number)])
 
     return copy

@@ -28,6 +28,7 @@ from ptydask.store import (
     layout,
     lock,
     names,
+    packed_study,
     refused,
     relocation,
     trialgroup,
@@ -168,7 +169,7 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
         index.complete_study(study, meta, rows, numbers)
 
     with refuse_unwritable(path):
-        files.write_whole(path, build, check=lambda aside: index.check_whole(aside, numbers))
+        files.write_whole(path, build, check=lambda aside: packed_study.check_whole(aside, numbers))
 
 
 def _pack_in_place(path: Path, rule: retention.RetentionRule, drop_checkpoints: bool) -> PackReport:
@@ -260,13 +261,13 @@ class _PackPlan:
         intact = byte_seal.IntactFiles()
         add = embedded.keep(self.studies, partial(self._copy_embedded, intact))
         deadly = isolated.find_deadly(rows, intact)
-        failed = index.pack(path, head, rows, deadly, copy=self._copy_thinned(self.own, intact), add=add)
+        failed = packed_study.pack(path, head, rows, deadly, copy=self._copy_thinned(self.own, intact), add=add)
         lines = [one_line(f"trial {number}: {why}") for number, why in failed.items()]
         after, damaged = path.stat().st_size, (*study.damaged, *lines)
         return failed, replace(self.report, path=path, changed=True, after=after, damaged=damaged)
 
-    def _copy_thinned(self, thinning: _Thinning, intact: byte_seal.IntactFiles) -> index.Copy:
-        copy_checked = index.copy_checked(intact)
+    def _copy_thinned(self, thinning: _Thinning, intact: byte_seal.IntactFiles) -> packed_study.Copy:
+        copy_checked = packed_study.copy_checked(intact)
 
         def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
             if row.record.number in thinning.drop:
@@ -282,7 +283,7 @@ class _PackPlan:
         name = names.trial_name(row.record.number)
         copy_without_arrays(trials, name, group, str(self.rule), intact=row.file in intact)
 
-    def _copy_embedded(self, intact: byte_seal.IntactFiles, head: index.ResultsHeader) -> index.Copy:
+    def _copy_embedded(self, intact: byte_seal.IntactFiles, head: index.ResultsHeader) -> packed_study.Copy:
         """How trials of an earlier stage are taken over, or repeats of a confirmation."""
         of = confirmation.study_of(head.meta)
         if not of and head.store_id in self.earlier:
@@ -292,7 +293,7 @@ class _PackPlan:
         def copy_repeat(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
             # With its arrays where the trial that it repeats keeps them.
             if row.record.params.get("trial") in stay or not sizes.measure_trial(group, bulk_only=True).bulk:
-                index.copy_trial(trials, row, group)
+                packed_study.copy_trial(trials, row, group)
             else:
                 self._copy_without_arrays(trials, row, group, intact)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptydask.errors import NoResults, StoreError
 from ptydask.model import Direction, StudyMeta
-from ptydask.store import contents, embedded, files, index, layout, names, refused, relocation, trialgroup
+from ptydask.store import contents, embedded, files, index, layout, names, packed_study, refused, relocation, trialgroup
 from ptydask.store.embedded import Embedding, StudyContents, StudyPlace
 from ptydask.store.study import error_reason, refuse_unwritable
 from ptydask.store.upkeep import packing, salvage
@@ -81,7 +81,7 @@ def _rebuild_elsewhere(path: Path, out: Path | None, examined: Sequence[Salvaged
     head = index.ResultsHeader(layout.PACKED, gathered.store_id, secrets.token_hex(8), gathered.meta)
     try:
         add = _keep_others(examined)
-        index.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged, add=add)
+        packed_study.pack(out, head, index.sort_rows(gathered.rows), gathered.damaged, add=add)
     except (OSError, StoreError) as error:
         raise StoreError(f"{out}: cannot be written: {error_reason(error)}") from error
     return _make_report(out, gathered, examined, written=True, packed=True)
@@ -204,7 +204,7 @@ def _index_again(path: Path, folder: Path, examined: Sequence[SalvagedFile]) -> 
         pack = contents.pack_path(folder, pack_id)
         head = index.ResultsHeader(layout.PACKED, store_id, pack_id, meta)
         add = _keep_others(examined)
-        index.pack(pack, head, index.sort_rows(unindexed), gathered.damaged, add=add)
+        packed_study.pack(pack, head, index.sort_rows(unindexed), gathered.damaged, add=add)
         rows |= {row.record.number: row for row in index.read_rows(pack)}
     # Only now, when every trial is in a file that is whole, may the damaged ones go.
     aside = [contents.set_aside(file.path, folder) for file in examined if not file.intact]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ptydask.errors import StoreError
 from ptydask.model import StudyMeta
-from ptydask.store import contents, embedded, index, layout, names, refused, root
+from ptydask.store import contents, embedded, index, layout, names, packed_study, refused, root
 from ptydask.store.embedded import EmbeddedStage, EmbeddedStudies, StudyPlace
 from ptydask.store.study import error_reason
 from ptydask.store.upkeep import packing
@@ -34,7 +34,7 @@ def begin_stage(path: Path, meta: StudyMeta) -> None:
         last = EmbeddedStage(StudyPlace(path), study.store_id, earlier.confirmation)
         head = index.ResultsHeader(layout.PACKED, secrets.token_hex(8), secrets.token_hex(8), meta)
         try:
-            index.pack(path, head, [], {}, add=embedded.keep(EmbeddedStudies(None, (*earlier.stages, last))))
+            packed_study.pack(path, head, [], {}, add=embedded.keep(EmbeddedStudies(None, (*earlier.stages, last))))
         except (OSError, StoreError) as error:
             reason = f"the next stage cannot begin: {error_reason(error)}"
             raise StoreError(f"{path}: {reason}; everything is as it was") from error
