@@ -52,7 +52,7 @@ def be_worker(params: Path, copies: str) -> None:
 
     release.installed()
     if copies == OWN:
-        measurements._SHARED_FROM = 2**62
+        measurements.SHARED_FROM = 2**62
     wall, cpu = time.perf_counter(), time.process_time()
     session = open_session(params)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -79,7 +79,7 @@ def test_results_are_those_of_patterns_in_memory(
     expected = results(config, held_out)
     monkeypatch.setattr(measurements, "memory_limit", lambda: FITS_NOT)
     assert_same(results(config, held_out), expected)
-    monkeypatch.setattr(measurements, "_SHARED_FROM", 0)
+    monkeypatch.setattr(measurements, "SHARED_FROM", 0)
     first = PtyradSession(plan(config, held_out=held_out), SLOT)
     assert any(re.match(rf"{scratch}/ptydask-\w+ \(deleted\)", str(link)) for link in open_files())
     assert_same(results(config, held_out), expected)

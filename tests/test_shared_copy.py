@@ -6,9 +6,11 @@ import hashlib
 import mmap
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -360,3 +362,27 @@ def test_the_lock_is_taken_by_one_process_at_a_time(identity: str, children: Any
     assert shared_copy.one_copy(f"{identity}2", make_other)[1] == "made anew"
     lock = Path(f"/dev/shm/ptydask-{os.geteuid()}.lock")
     assert (lock.stat().st_size, lock.stat().st_mode & 0o777) == (0, 0o600)
+
+
+def test_a_copy_may_be_larger_than_memory(tmp_path: Path) -> None:
+    """The kernel refuses a mapping for which it would have to set more memory aside than there is."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    swap = int(Path("/proc/meminfo").read_text().partition("SwapTotal:")[2].split()[0]) * 1024
+    offset = 2 * (total + swap)
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        os.ftruncate(file.fileno(), offset)
+        table = pickle.dumps(([("a", np.dtype("f4"), (2**20,), 0)], "rest"))
+        os.pwrite(file.fileno(), table + len(table).to_bytes(8, "little"), offset)
+        arrays, rest = shared_copy._map(file.fileno())
+    assert rest == "rest"
+    arrays["a"][0] = 1
+    assert arrays["a"].sum() == 1
+
+
+def test_one_that_cannot_be_mapped_is_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(shared_copy.mmap, "mmap", fail)
+    with pytest.raises(MemoryError):
+        shared_copy._map(0)

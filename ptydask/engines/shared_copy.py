@@ -33,6 +33,9 @@ _SLAB = 2**26
 """Bytes that are copied at a time, and freed where they were."""
 _COMPLETE = stat.S_IRUSR
 """The mode of a copy that is written; before it has others."""
+_UNRESERVED = 0x4000
+"""Linux's MAP_NORESERVE, which ``mmap`` has since Python 3.13: a file may be larger than memory, although a process
+could ask for a page of its own for each of the file's."""
 _LENGTH = 8
 """Bytes at the end of a copy: the length of the table in front of them."""
 
@@ -190,7 +193,10 @@ def _free_pages(slab: NDArray[Any]) -> None:
 
 
 def _map(copy: int) -> tuple[Arrays, Any]:
-    mapped = mmap.mmap(copy, 0, access=mmap.ACCESS_COPY)
+    try:
+        mapped = mmap.mmap(copy, 0, mmap.MAP_PRIVATE | _UNRESERVED, mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError as error:
+        raise MemoryError(str(error)) from error
     length = int.from_bytes(mapped[-_LENGTH:], "little")
     places, rest = pickle.loads(mapped[-_LENGTH - length : -_LENGTH])  # written by a process of this user
     return {name: np.ndarray(shape, dtype, mapped, offset) for name, dtype, shape, offset in places}, rest

@@ -44,10 +44,13 @@ def estimate_trial_bytes(config: Mapping[str, Any], keep: KeepOptions, scan: tup
     return base + state + image + 2 * positions + snapshots * (state + _SNAPSHOT)
 
 
-_PROCESS = 500e6
-"""Bytes of a worker before it has read anything: Python, PyTorch, PtyRAD. Measured, as the two below."""
-_OWN_PATTERNS, _SHARED_PATTERNS = 3.0, 2.5
-"""Sizes of the patterns that a worker, and all of a machine together, take while they are read and prepared."""
+_PROCESS = 550e6
+"""Bytes of a worker before it has read anything: Python, PyTorch, PtyRAD. Measured, as what is below."""
+_READING = 2.5
+"""Sizes of the patterns that they take while they are read and prepared: of values in single precision 1.3, of others
+as many more as they are larger."""
+SHARED_FROM = 2**26
+"""Bytes of patterns from which on the workers of a machine have one copy: fewer are read sooner than found."""
 
 
 def estimate_worker_memory(config: Mapping[str, Any], scan: tuple[int, int]) -> WorkerMemory:
@@ -60,10 +63,13 @@ def estimate_worker_memory(config: Mapping[str, Any], scan: tuple[int, int]) -> 
     patterns = 4.0 * positions * _padded_pixels(init) ** 2
     slices = _count_slices(init) or 2 * int(init.get("obj_Nlayer") or 1)
     modes = int(init.get("obj_omode_max") or 1) * int(init.get("probe_pmode_max") or 1)
-    # Amplitude and phase with gradients and Adam's two moments; of a batch the waves that autograd keeps of each slice.
+    # Amplitude and phase with gradients and Adam's two moments; of a batch the waves that autograd keeps of each
+    # slice, and what comes and goes.
     volume = 2 * 4 * 4 * int(init.get("obj_omode_max") or 1) * slices * (_object_pixels(init, scan) or 25 * pixels**2)
-    waves = 6 * 8 * int(config["recon_params"]["BATCH_SIZE"]["size"]) * modes * slices * pixels**2
-    return WorkerMemory(own=_PROCESS + _OWN_PATTERNS * patterns + volume + waves, shared=_SHARED_PATTERNS * patterns)
+    waves = (30 + 6 * modes * slices) * 8 * int(config["recon_params"]["BATCH_SIZE"]["size"]) * pixels**2
+    own, reading = _PROCESS + volume + waves, _READING * patterns
+    read_once = positions * 4 * int(init["meas_Npix"]) ** 2 >= SHARED_FROM
+    return WorkerMemory(own, shared=reading) if read_once else WorkerMemory(own + reading, shared=0)
 
 
 def _probe_pixels(init: Mapping[str, Any]) -> int:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ptydask.engines import shared_copy
 from ptydask.engines.ptyrad import hdf5_patterns, loading_place, release, scratch_patterns
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
+from ptydask.engines.ptyrad.footprint import SHARED_FROM
 from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
 from ptydask.errors import DataError, one_line
 from ptydask.machine import memory_limit
@@ -108,10 +109,6 @@ def take_resting() -> RestingMeasurements | None:
     return kept
 
 
-_SHARED_FROM = 2**26
-"""Bytes of patterns from which on the workers of a machine have one copy: fewer are read sooner than found."""
-
-
 @dataclass(frozen=True, slots=True)
 class ProcessedPatterns:
     """What PtyRAD's Initializer makes of the data file, in host memory."""
@@ -147,8 +144,12 @@ def load(
     preloaded = bool(config["model_params"].get("preload_data", True))
     folder = _choose_folder(config, preloaded, file, split)
     read = partial(_read_patterns, config, seed, file, split, folder)
-    if contents and _bytes_read(init_params) >= _SHARED_FROM and not (preloaded and device != "cpu"):
-        patterns = _share_patterns(f"{contents} {release.installed().version} {np.__version__} {key}", read, folder)
+    if contents and _bytes_read(init_params) >= SHARED_FROM and not (preloaded and device != "cpu"):
+        identity = f"{contents} {release.installed().version} {np.__version__} {key}"
+        try:
+            patterns = _share_patterns(identity, read, folder)
+        except MemoryError as error:
+            raise _data_error(error, init_params, file) from error
     else:
         patterns = read()
     variables, resident = dict(patterns.variables), None
