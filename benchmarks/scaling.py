@@ -29,9 +29,9 @@ from typing import Any
 import psutil
 import yaml
 from processes import use_toy_engine
-from ptydask.clusters.machine import usable_cores
 from sections import Table, add_write_argument, write_section
 
+from ptydask.machine import usable_cores
 from ptydask.model import TrialRecord
 from ptydask.store import reader
 
