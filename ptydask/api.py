@@ -15,7 +15,7 @@ from ptydask.config import Overrides
 from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
 from ptydask.driver.earlier import read_studies
 from ptydask.driver.earlier_points import start_from
-from ptydask.driver.prepare import RunRequest, complete_plan
+from ptydask.driver.prepare import RunRequest, complete_plan, with_machine_notice
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, StudiesFailed, UsageError
 from ptydask.model import Scalar, StudyPlan
 from ptydask.python_arguments import (
@@ -244,7 +244,7 @@ def validate(
 
     path, studies = Path(config).expanduser(), read_studies(read_paths(earlier, "earlier"))
     planned = plan_stages(path, overrides, studies)
-    return planned[0].plan if planned else start_from(complete_plan(path, overrides), studies)
+    return with_machine_notice(planned[0].plan if planned else start_from(complete_plan(path, overrides), studies))
 
 
 def confirm(

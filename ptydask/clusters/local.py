@@ -91,6 +91,8 @@ def share_out_cores(cores: int, asked: int | None, free: float, demand: StudyDem
 class ThisMachine(Place):
     """See :class:`ptydask.clusters.Place`."""
 
+    here = True
+
     def default_workers(self) -> int:
         """One for each GPU, else one."""
         return max(1, len(visible_gpus()))

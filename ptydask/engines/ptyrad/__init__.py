@@ -41,6 +41,13 @@ class PtyradEngine:
 
         return replace(complete(plan), imports=(_IMPORTED,))
 
+    def check_machine(self, plan: StudyPlan) -> None:
+        """Add up what the patterns need and this machine has; no pattern is read."""
+        from ptydask.engines.ptyrad.scratch_patterns import choose_folder
+
+        counts = plan.held_out is not None and plan.held_out.kind == "counts"
+        choose_folder(plan.config, plan.source.path, counts_held_out=counts)
+
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """All sections but the search itself and what only names or draws PtyRAD's own output.
 
