@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from ptydask import machine
 from ptydask.clusters import ClusterRequest, DefaultWorkers, Place, StudyDemand
 from ptydask.clusters.settings import THREADS, import_dask, threads_asked_for
 from ptydask.clusters.worker_processes import starting_workers
+from ptydask.errors import UsageError
 from ptydask.formatting import counted
 
 if TYPE_CHECKING:
@@ -115,7 +117,15 @@ class ThisMachine(Place):
 
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[LocalWorkers]:
-        """Start the scheduler, and as many workers as there always are. Raises ClusterError where it does not start."""
+        """Start the scheduler, and as many workers as there always are.
+
+        Raises ClusterError where it does not start, UsageError in a process that may start no others.
+        """
+        if multiprocessing.current_process().daemon:
+            raise UsageError(
+                "a daemonic process of multiprocessing may start no processes, and workers on this machine are some: "
+                "start it with daemon=False (those of a Pool all are; concurrent.futures.ProcessPoolExecutor has others)"
+            )
         environments = self._environments(request)
         with starting_workers(environments, request.imports) as start:
             import_dask()
