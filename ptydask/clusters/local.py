@@ -123,8 +123,8 @@ class ThisMachine(Place):
         """
         if multiprocessing.current_process().daemon:
             raise UsageError(
-                "a daemonic process of multiprocessing may start no processes, and workers on this machine are some: "
-                "start it with daemon=False (those of a Pool all are; concurrent.futures.ProcessPoolExecutor has others)"
+                "a daemonic process of multiprocessing may start no others, as workers on this machine are: "
+                "start it with daemon=False (a Pool has only such, concurrent.futures.ProcessPoolExecutor others)"
             )
         environments = self._environments(request)
         with starting_workers(environments, request.imports) as start:

@@ -37,8 +37,10 @@ class PtyradEngine:
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the params file with PtyRAD's own schema and the data files' headers; fill in defaults."""
+        from ptydask.engines.ptyrad.fast_path_choice import FastPaths
         from ptydask.engines.ptyrad.validation import complete
 
+        FastPaths.chosen()
         return replace(complete(plan), imports=(_IMPORTED,))
 
     def check_machine(self, plan: StudyPlan) -> None:
