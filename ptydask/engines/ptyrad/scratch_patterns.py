@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.engines.ptyrad import loading_place, release
+from ptydask.engines.ptyrad import loading_place
 from ptydask.engines.ptyrad.loading_place import ScratchSpace
 from ptydask.errors import DataError, MissingDependency
 from ptydask.machine import memory_limit
@@ -88,6 +88,8 @@ def reading_into(folder: Path | None, init: Mapping[str, Any]) -> Iterator[None]
     if folder is None:
         yield
         return
+    from ptydask.engines.ptyrad import release  # PyTorch, which whoever only asks for the place need not wait for
+
     module = release.initializer()
     load = module.load_array_from_file
 
