@@ -28,7 +28,8 @@ from sections import Table, add_write_argument, spread, write_section
 
 from ptydask import config, demo
 from ptydask.engines.ptyrad import PtyradEngine, measurements, reconstruction, release
-from ptydask.engines.ptyrad.fast_paths import FastPaths, iteration
+from ptydask.engines.ptyrad.fast_path_choice import FastPaths
+from ptydask.engines.ptyrad.fast_paths import iteration
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.model import TrialInput
 

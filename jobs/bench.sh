@@ -30,7 +30,13 @@ case "${1-page}" in
     search | staged | earlier | slopes | guess | guess_large | metrics | memory | queue_memory | engine)
         name=$1
         export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} ;;
-    *) say "no benchmark is called $1; the first lines of ${BASH_SOURCE[0]} name all of them"; exit 2 ;;
+    *)
+        names=
+        while IFS= read -r line; do
+            if [[ $line =~ ^#\ ([a-z_,\ ]+):\  ]]; then names+="${names:+, }${BASH_REMATCH[1]}"; fi
+        done <"${BASH_SOURCE[0]}"
+        say "no benchmark is called $1; there are $names"
+        exit 2 ;;
 esac
 if [ $# -gt 0 ]; then shift; fi
 if [[ $name =~ ^(search|guess|guess_large)$ ]]; then extras=$extras,guess; fi

@@ -15,7 +15,7 @@ from ptydask.config import Overrides
 from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, View
 from ptydask.driver.earlier import read_studies
 from ptydask.driver.earlier_points import start_from
-from ptydask.driver.prepare import RunRequest, complete_plan
+from ptydask.driver.prepare import RunRequest, complete_plan, with_machine_notice
 from ptydask.errors import ConfigError, PtydaskError, StoppedEarly, StudiesFailed, UsageError
 from ptydask.model import Scalar, StudyPlan
 from ptydask.python_arguments import (
@@ -243,8 +243,10 @@ def validate(
     from ptydask.driver.stages import plan_stages
 
     path, studies = Path(config).expanduser(), read_studies(read_paths(earlier, "earlier"))
-    planned = plan_stages(path, overrides, studies)
-    return planned[0].plan if planned else start_from(complete_plan(path, overrides), studies)
+    with _PROCESS.restored():
+        planned = plan_stages(path, overrides, studies)
+        plan = planned[0].plan if planned else start_from(complete_plan(path, overrides), studies)
+        return with_machine_notice(plan)
 
 
 def confirm(
@@ -324,7 +326,7 @@ def _conduct(conduct: Callable[[View, StopSignals], _Ended], *, progress: bool) 
     """Have ``conduct`` announce a run and carry it out; returns what it returns."""
     from ptydask.progress import view
 
-    with _LEVELS.restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+    with _PROCESS.restored(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
         shown = view.python_view(sys.stderr or nowhere) if progress else view.make_view(nowhere)
         stop = StopSignals()
         try:
@@ -345,11 +347,20 @@ def _open_study(results: Path, stage: str = "") -> StudyResults:
 
 _LOGGERS = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado", "optuna")]
 """What a run silences; the caller's own use of them is not silenced for good."""
+_SET_BY_IMPORTS = "KMP_DUPLICATE_LIB_OK"
+"""A variable that threadpoolctl and scikit-learn set as they are imported, as SciPy does for PtyRAD."""
 
 
-def _restore_levels(levels: list[int]) -> None:
+def _save_process() -> tuple[list[int], str | None]:
+    return [logger.level for logger in _LOGGERS], os.environ.get(_SET_BY_IMPORTS)
+
+
+def _restore_process(saved: tuple[list[int], str | None]) -> None:
+    levels, value = saved
     for logger, level in zip(_LOGGERS, levels, strict=True):
         logger.setLevel(level)
+    if value is None:
+        os.environ.pop(_SET_BY_IMPORTS, None)
 
 
-_LEVELS = SharedState(lambda: [logger.level for logger in _LOGGERS], _restore_levels)
+_PROCESS = SharedState(_save_process, _restore_process)

@@ -15,11 +15,12 @@ from typing import TextIO
 import pytest
 
 from ptydask import formatting
-from ptydask.cli.status import StatusReport, snapshot_from, status_lines, status_object, study_status
+from ptydask.cli.status import StatusReport, snapshot_from, status_lines, status_object, study_status, with_records
 from ptydask.driver.contract import snapshot_of_records
 from ptydask.lineage import StageLineage
 from ptydask.model import Reason, StudyMeta, TrialRecord, TrialState
 from ptydask.progress import frame, view
+from ptydask.ranking import best_of
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
 
 UTF8 = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
@@ -323,6 +324,21 @@ def test_what_was_recorded_of_repeats_has_no_best() -> None:
     read = snapshot_of_records(records, replace(meta, engine="ptyrad"), Path("s.h5"), complete=True)
     assert (read.best, read.repeats) == (records[0], False)
     assert snapshot_from(asdict(repeats())).repeats
+
+
+def test_what_a_driver_recorded_after_its_last_words_counts() -> None:
+    """Of one that was killed: as many trials, and the best of them, as the results have; under way is none of these."""
+    meta = StudyMeta("s", "minimize", "loss", "ptyrad", "", "yaml", "{}", "{}")
+    records = [trial(0), trial(1)]
+    under_way = tuple(replace(repeats().running[0], number=number) for number in (1, 2))
+    last = replace(repeats(), repeats=False, total=8, counts={"running": 2, "lost": 1}, best=None, running=under_way)
+    run = with_records(last, records, meta)
+    assert (run.recorded, run.total, run.counts["lost"], run.best) == (2, 8, 1, best_of(records, "minimize"))
+    assert [one.number for one in run.running] == [2]
+    assert "2/8" in "\n".join(frame.text_of(line) for line in frame.render_frame(run, 100, 30, frame.ASCII, over="ran"))
+    assert with_records(run, records, meta) is run
+    assert with_records(run, records[:1], meta) is run
+    assert with_records(last, records, replace(meta, engine="repeat")).best is None
 
 
 def test_an_ascii_log_takes_any_name() -> None:

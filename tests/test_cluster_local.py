@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import time
@@ -30,7 +31,7 @@ from ptydask.clusters.process_state import SharedState
 from ptydask.clusters.scaling import WorkerLimits
 from ptydask.clusters.settings import THREADS
 from ptydask.clusters.worker_processes import starting_workers
-from ptydask.errors import ClusterError
+from ptydask.errors import ClusterError, UsageError
 
 
 def tended(workers: LocalWorkers, need: Callable[[list[str]], WorkerDemand], wanted: int) -> ClusterStatus:
@@ -115,6 +116,24 @@ def test_a_busy_machine_is_no_reason_where_others_came_up(there: int, monkeypatc
     else:
         with pytest.raises(ClusterError, match="did not start"):
             workers.tend(WorkerDemand(9, ()))
+
+
+def test_a_worker_that_ended_before_it_began_was_not_waited_for() -> None:
+    """No time is named then."""
+    nanny = SimpleNamespace(worker_address=None, status=Status.failed)
+    cluster = SimpleNamespace(worker_spec={0: nanny}, workers={0: nanny})
+    workers = LocalWorkers(cast(Any, cluster), cast(Any, None), WorkerLimits(1, 1))
+    with pytest.raises(ClusterError, match=r"did not start on this machine: .*ended before") as caught:
+        workers.tend(WorkerDemand(1, ()))
+    assert "within" not in str(caught.value)
+
+
+def test_a_process_that_may_have_no_children_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a Pool; nothing has been started then."""
+    monkeypatch.setattr(local, "starting_workers", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+    with pytest.raises(UsageError, match=r"daemon=False .*Pool"), ThisMachine().open(ClusterRequest(1, 1)):
+        pass
 
 
 @pytest.mark.slow

@@ -9,18 +9,19 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from engine_cases import NEVER, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
 
-from ptydask.engines.ptyrad import fast_paths, measurements, reconstruction, release
-from ptydask.engines.ptyrad.fast_paths import SWITCH, FastPaths, adam, iteration, multislice, patches
+from ptydask.engines.ptyrad import PtyradEngine, fast_paths, measurements, reconstruction, release
+from ptydask.engines.ptyrad.fast_path_choice import SWITCH, FastPaths
+from ptydask.engines.ptyrad.fast_paths import adam, iteration, multislice, patches
 from ptydask.engines.ptyrad.reconstruction import Reconstruction, WorkerState
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.errors import ConfigError
-from ptydask.model import HeldOut, Slot, TrialOutput
+from ptydask.model import HeldOut, Slot, StudyPlan, TrialOutput
 
 pytestmark = [pytest.mark.ptyrad, pytest.mark.filterwarnings("ignore")]
 
@@ -150,7 +151,7 @@ def test_two_threads_of_a_cpu_give_the_same_every_time(data: Path) -> None:
 
 def test_all_are_taken_with_the_installed_ptyrad(data: Path) -> None:
     """The functions of both releases that the tests run with are known."""
-    assert FastPaths().applicable() == FastPaths()
+    assert fast_paths.applicable(FastPaths()) == FastPaths()
     assert start(data, FastPaths()).fast_paths == FastPaths()
 
 
@@ -308,9 +309,11 @@ def test_the_switch(text: str, expected: FastPaths, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("text", ["patch", "patches;probes", "none,patches", "0"])
 def test_a_switch_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(fast_paths.SWITCH, text)
+    monkeypatch.setenv(SWITCH, text)
     with pytest.raises(ConfigError, match="must be all, none, or some of"):
         FastPaths.chosen()
+    with pytest.raises(ConfigError, match=SWITCH):  # as before a run
+        PtyradEngine().validate(cast(StudyPlan, None))
 
 
 def test_each_is_on_the_page() -> None:

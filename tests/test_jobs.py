@@ -213,6 +213,7 @@ def test_bench_knows_its_programs(checkout: Path, name: str) -> None:
     said = job("bench", checkout, checkout, name)
     assert said.returncode == 2
     assert f"no benchmark is called {name};" in said.stderr
+    assert {"vs_ptyrad,", "store,", "guess_large,", "upkeep"} <= set(said.stderr.split())
     assert calls(checkout) == []
 
 

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from engine_cases import NEVER, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
 
+from ptydask.clusters import ClusterRequest, get
+from ptydask.config import Overrides
+from ptydask.driver.prepare import ChosenSite, RunRequest, prepare_plan, with_machine_notice
 from ptydask.engines.ptyrad import measurements, release, scratch_patterns
 from ptydask.engines.ptyrad.loading_place import ScratchSpace
 from ptydask.engines.ptyrad.session import PtyradSession
@@ -59,6 +62,27 @@ def patterns_of(session: Any) -> Any:
     return array
 
 
+@pytest.mark.parametrize("there", ["local", "a batch system"])
+def test_a_run_here_is_refused_before_anything_starts(data: Path, monkeypatch: pytest.MonkeyPatch, there: str) -> None:
+    """By the sum that a worker makes; jobs may have more memory. A check of the file says it."""
+    asked, request = plan(params(data)), RunRequest(Path("params.yaml"), Overrides(), cluster="local")
+    place = get("local")
+    monkeypatch.setattr(place, "here", there == "local", raising=False)
+    site = ChosenSite(place, ClusterRequest(1, 1), "")
+    assert prepare_plan(asked, request, site=site).trials_left
+    assert with_machine_notice(asked) == asked
+    monkeypatch.setattr(scratch_patterns, "memory_limit", lambda: FITS_NOT)
+    (notice,) = set(with_machine_notice(asked).notices) - set(asked.notices)
+    assert "preload_data: false" in notice
+    if there == "local":
+        with pytest.raises(DataError, match=r"this machine has .*preload_data: false"):
+            prepare_plan(asked, request, site=site)
+    else:
+        assert prepare_plan(asked, request, site=site).trials_left
+    # In a file of this machine there is room.
+    assert prepare_plan(plan(params(data, ON_HOST)), request, site=site).trials_left
+
+
 PROCESSED: dict[str, tuple[Mapping[str, Any], HeldOut | None]] = {
     "as it is": ({}, None),
     "cropped": (VARIANTS["cropped patterns"], None),
@@ -77,7 +101,7 @@ def test_results_are_those_of_patterns_in_memory(
     changes, held_out = processed
     config = params(data, {**changes, **ON_HOST})
     expected = results(config, held_out)
-    monkeypatch.setattr(measurements, "memory_limit", lambda: FITS_NOT)
+    monkeypatch.setattr(scratch_patterns, "memory_limit", lambda: FITS_NOT)
     assert_same(results(config, held_out), expected)
     monkeypatch.setattr(measurements, "SHARED_FROM", 0)
     first = PtyradSession(plan(config, held_out=held_out), SLOT)
@@ -176,7 +200,7 @@ def test_the_file_is_read_as_ptyrad_reads_it(
     expected = measurements.load(config, 7, "cpu", None)
     itemsize = scratch_patterns.stored_itemsize(config["init_params"])
     assert itemsize > 0
-    monkeypatch.setattr(measurements, "memory_limit", lambda: FITS_NOT)
+    monkeypatch.setattr(scratch_patterns, "memory_limit", lambda: FITS_NOT)
     in_file = measurements.load(config, 7, "cpu", None)
     assert in_file.shape_params == expected.shape_params
     assert in_file.variables.keys() == expected.variables.keys()
@@ -209,7 +233,7 @@ REFUSED: dict[str, tuple[Mapping[str, Any], int, str]] = {
 def test_what_has_no_room_is_refused_before_it_is_read(
     data: Path, changes: Mapping[str, Any], size: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measurements, "memory_limit", lambda: MemoryLimit(size, "the job may use"))
+    monkeypatch.setattr(scratch_patterns, "memory_limit", lambda: MemoryLimit(size, "the job may use"))
     monkeypatch.setattr(measurements, "_read_patterns", None)
     with pytest.raises(DataError) as caught:
         PtyradSession(plan(params(data, changes)), SLOT)
@@ -235,7 +259,7 @@ def test_no_more_memory_is_needed_than_was_said(tmp_path: Path, monkeypatch: pyt
         "init_params.pos_N_scan_fast": count,
     }
     config = params(tmp_path / "large.npy", changes)
-    monkeypatch.setattr(measurements, "memory_limit", lambda: MemoryLimit(size // 2, "this machine has"))
+    monkeypatch.setattr(scratch_patterns, "memory_limit", lambda: MemoryLimit(size // 2, "this machine has"))
     monkeypatch.setattr(scratch_patterns, "_SLAB", 2**24)
     here, there = FORK.Pipe()
 

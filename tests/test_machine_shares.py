@@ -143,7 +143,7 @@ def test_workers_that_nobody_counted(
     cores: int, free: float, trials: int, learns: bool, memory: WorkerMemory | None, workers: int
 ) -> None:
     """One for each core, as far as trials and memory go round; one for a program, which may want the machine."""
-    chosen = share_out_cores(cores, 1, free, StudyDemand(trials, learns, memory))
+    chosen = share_out_cores(cores, None, free, StudyDemand(trials, learns, memory))
     assert chosen.workers == workers
     assert bool(chosen.why) == (memory is not None)
 
@@ -151,10 +151,18 @@ def test_workers_that_nobody_counted(
 def test_the_reason_is_what_limits() -> None:
     """Said in the plan."""
     demand = StudyDemand(100, True, SMALL)
-    assert share_out_cores(8, 1, 100 * GB, demand).why == "one for each core"
+    assert share_out_cores(8, None, 100 * GB, demand).why == "one for each core"
     assert "2 cores" in share_out_cores(8, 2, 100 * GB, demand).why
-    assert "trials" in share_out_cores(64, 1, 100 * GB, demand).why
-    assert "memory" in share_out_cores(8, 1, 2 * GB, demand).why
+    assert "trials" in share_out_cores(64, None, 100 * GB, demand).why
+    assert "memory" in share_out_cores(8, None, 2 * GB, demand).why
+
+
+@pytest.mark.parametrize(
+    ("cores", "asked", "trials", "workers"), [(2, 1, 3, 2), (2, 2, 3, 1), (8, 2, 3, 3), (64, 1, 30, 30), (8, 16, 9, 1)]
+)
+def test_no_core_idles_that_a_worker_cannot_use(cores: int, asked: int, trials: int, workers: int) -> None:
+    """Where the threads of a worker are given, fewer workers would not have more of them."""
+    assert share_out_cores(cores, asked, 100 * GB, StudyDemand(trials, True, SMALL)).workers == workers
 
 
 @pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 2, "4"), (2, 2, "1"), (2, 5, "1"), (16, 3, "5")])
@@ -173,15 +181,23 @@ def test_threads_are_those_that_were_asked_for(value: str, threads: int | None) 
     assert threads_asked_for({}) is None
 
 
-def test_description_says_what_workers_have() -> None:
-    """One line for the plan."""
-    assert describe_workers(worker_environments(2, [], 2), 2) == "2 workers on this machine, 1 core each"
-    assert describe_workers(worker_environments(1, [], 4), 4) == "1 worker on this machine, 4 cores each"
-    assert describe_workers(worker_environments(2, ["0", "1"], 8), 8) == "2 workers on this machine, GPU 0, 1"
-    asked = describe_workers(worker_environments(2, [], 8, threads=1), 8)
-    assert asked == "2 workers on this machine, 1 thread each (OMP_NUM_THREADS)"
-    with_gpus = describe_workers(worker_environments(2, ["0"], 8, threads=1), 8)
-    assert with_gpus == "2 workers on this machine, GPU 0, 1 thread each (OMP_NUM_THREADS)"
+@pytest.mark.parametrize(
+    ("workers", "gpus", "cores", "asked", "share"),
+    [
+        (2, [], 2, None, "2 workers on this machine, 1 core each"),
+        (1, [], 4, None, "1 worker on this machine, 4 cores"),
+        (1, [], 1, None, "1 worker on this machine, 1 core"),
+        (2, ["0", "1"], 8, None, "2 workers on this machine, GPU 0, 1"),
+        (2, [], 8, 1, "2 workers on this machine, 1 thread each by OMP_NUM_THREADS"),
+        (1, [], 2, 2, "1 worker on this machine, 2 threads by OMP_NUM_THREADS"),
+        (2, ["0"], 8, 1, "2 workers on this machine, GPU 0, 1 thread each by OMP_NUM_THREADS"),
+    ],
+)
+def test_description_says_what_workers_have(
+    workers: int, gpus: list[str], cores: int, asked: int | None, share: str
+) -> None:
+    """One line for the plan; a number of threads that the user set is named as his, whatever the cores."""
+    assert describe_workers(worker_environments(workers, gpus, cores, asked), asked) == share
 
 
 @pytest.fixture
@@ -220,7 +236,10 @@ def test_threads_that_were_asked_for_leave_fewer_workers(monkeypatch: pytest.Mon
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     plan = replace(plan_with(Budget(40, total=True)), worker_memory=SMALL)
     prepared = prepare_plan(plan, RunRequest(Path("sweep.yaml"), Overrides(), cluster="local"))
-    assert prepared.place.describe(prepared.cluster_request) == "2 workers on this machine, 4 cores each"
+    assert (
+        prepared.place.describe(prepared.cluster_request)
+        == "2 workers on this machine, 4 threads each by OMP_NUM_THREADS"
+    )
 
 
 @pytest.mark.usefixtures("eight_cores")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ptydask.driver.stillness import Stillness, mark_of, stuck_text
 from ptydask.errors import ClusterError, explain_error, hide_password
 from ptydask.model import TrialRecord, TrialState
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
+from ptydask.stop_signals import Terminated
 
 BEST = TrialRecord(number=5, state=TrialState.COMPLETE, error=0.25, params={"scale": 1.02}, metrics={"loss": 0.25})
 FACTS = RunFacts("finished", "WSe2", Path("/data/a b/WSe2.h5"), 8, 8, 1, "loss", BEST)
@@ -207,6 +209,21 @@ def test_a_stuck_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] = moment
         watcher.update(snapshot(workers=2))
     assert (told, len(notices)) == (["stuck", "stuck"], 2)
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
+def test_a_stop_is_told_while_workers_start(signal: type[BaseException]) -> None:
+    """At once: what is starting takes a while to close."""
+    notices: list[str] = []
+
+    def stop() -> None:
+        raise signal
+
+    parts = (SimpleNamespace(), SimpleNamespace(notice=notices.append), SimpleNamespace(raise_if_asked=stop))
+    watcher = execute.Watcher(*parts)  # type: ignore[arg-type]
+    with pytest.raises(signal):
+        watcher.wait_for_workers()
+    assert [notice.split(":")[0] for notice in notices] == ["stopping"]
 
 
 def test_reasons() -> None:

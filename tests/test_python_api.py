@@ -110,7 +110,7 @@ def test_a_script_that_gets_sigterm_ends_by_it(toy_params: Params, tmp_path: Pat
 
 
 IN_ONE_PROCESS = """
-import asyncio, logging, os, signal, sys, threading
+import asyncio, logging, multiprocessing, os, signal, sys, threading
 import ptydask
 from ptydask.errors import ConfigError, PtydaskError
 
@@ -118,7 +118,8 @@ NAMES = ("distributed", "asyncio", "tornado", "optuna")
 def state():
     levels = [logging.getLogger(name).level for name in NAMES]
     main = sys.modules["__main__"]
-    return dict(os.environ), levels, signal.getsignal(signal.SIGTERM), main.__spec__, main.__file__
+    method = multiprocessing.get_start_method(allow_none=True)
+    return dict(os.environ), method, levels, signal.getsignal(signal.SIGTERM), main.__spec__, main.__file__
 
 def run(**more):
     return ptydask.run({params!r}, **{{"engine": "toy", "workers": 2, "cluster": "local", "results": "~/a.h5", **more}})
@@ -146,6 +147,24 @@ empty = run(results="~/c.h5", timeout=1e-9)
 print(len(empty), empty.status.state)
 assert state() == before
 """
+
+
+def test_variables_that_imports_set_are_put_back(toy_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PtyRAD's own set one, for this process and all that it starts; one that the caller has set stays."""
+    params = toy_params()
+
+    def complete(*_: object) -> tuple[()]:
+        os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "True")
+        raise ConfigError("no")
+
+    monkeypatch.setattr("ptydask.driver.stages.plan_stages", complete)
+    for before in (None, "FALSE"):
+        monkeypatch.delenv("KMP_DUPLICATE_LIB_OK", raising=False)
+        if before is not None:
+            monkeypatch.setenv("KMP_DUPLICATE_LIB_OK", before)
+        with pytest.raises(ConfigError):
+            ptydask.validate(params)
+        assert os.environ.get("KMP_DUPLICATE_LIB_OK") == before
 
 
 @pytest.mark.slow

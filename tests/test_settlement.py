@@ -78,6 +78,7 @@ def test_the_plan_says_who_and_why(plan: StudyPlan) -> None:
     start = lines.index("error     loss after 3 iterations, minimized until its optimum is settled")
     said = " ".join(" ".join(lines[start + 1 :]).split())
     assert said.startswith(f"search {choose_search(plan).why} no pruning, seed 0")
+    assert any("after 1 iteration," in line for line in plan_lines(replace(plan, until_settled=True, iterations=1)))
     alone = plan_lines(replace(plan, exhaustive=True))
     assert "search    RandomSampler, no pruning, seed 0 (every point of the grid once)" in alone
 

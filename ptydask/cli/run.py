@@ -281,7 +281,7 @@ def validate_command(args: argparse.Namespace) -> int:
     from ptydask.driver.cost import estimate_stages
     from ptydask.driver.earlier import read_studies
     from ptydask.driver.earlier_points import start_from
-    from ptydask.driver.prepare import complete_plan
+    from ptydask.driver.prepare import complete_plan, with_machine_notice
     from ptydask.driver.stages import plan_stages
     from ptydask.progress.plan_text import looking_line, plan_lines
     from ptydask.progress.stages_text import stages_lines
@@ -291,6 +291,7 @@ def validate_command(args: argparse.Namespace) -> int:
         formats.print_stderr(looking)
     planned = plan_stages(args.config, overrides, earlier)
     plans = [stage.plan for stage in planned] or [start_from(complete_plan(args.config, overrides), earlier)]
+    plans = [*map(with_machine_notice, plans)]
     if planned:
         costs = estimate_stages(plans, [stage.trials for stage in planned])
         lines = stages_lines(plans, [stage.stage for stage in planned], costs)

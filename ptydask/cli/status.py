@@ -7,8 +7,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from ptydask.cli import arguments, formats
 from ptydask.cli.formats import trial_object
 from ptydask.driver.contract import snapshot_of_records
 from ptydask.formatting import duration_text
-from ptydask.model import TrialRecord, TrialState
+from ptydask.model import StudyMeta, TrialRecord, TrialState
 from ptydask.progress.frame import ASCII, BLOCKS, Glyphs, Line, render_frame, text_of, wrap_words
 from ptydask.progress.screen import Screen, can_redraw
 from ptydask.run_snapshot import RunningTrial, RunSnapshot
@@ -190,9 +190,9 @@ def read_status(file: Path, now: float) -> StatusReport:
         if written.get("pid") is not None:
             driver = f"process {written.get('pid')} on {formatting.printable_text(str(written.get('host')))}"
             driver += f" since {written.get('since')}"
-        unfinished = None if run is None else run.total - run.recorded
-        if run is not None and results.packed:  # its driver may have packed more than it wrote down
-            unfinished = max(0, run.total - max(run.recorded, len(results.records())))
+        if run is not None and not results.live:  # its driver may have recorded more than it wrote down
+            run = with_records(run, results.records(), results.meta)
+        unfinished = None if run is None else max(0, run.total - run.recorded)
         to_come = are_to_come(results)
         standing = study_status(
             driver, live=results.live, packed=results.packed, unfinished=unfinished, to_come=to_come
@@ -204,6 +204,16 @@ def read_status(file: Path, now: float) -> StatusReport:
     updated = str(written.get("updated", ""))
     age = max(0.0, now - parse_timestamp(updated)) if updated else 0.0
     return StatusReport(standing, run, updated, age, confirmation, repeats, stages)
+
+
+def with_records(run: RunSnapshot, records: Sequence[TrialRecord], meta: StudyMeta) -> RunSnapshot:
+    """What a driver that is gone wrote down last, with the trials that it recorded after that."""
+    if len(records) <= run.recorded:
+        return run
+    known = snapshot_of_records(records, meta, run.results, complete=False)
+    numbers = {record.number for record in records}
+    running = tuple(trial for trial in run.running if trial.number not in numbers)
+    return replace(run, counts={**run.counts, **known.counts}, best=known.best, running=running)
 
 
 def read_repeats_status(results: Results) -> RepeatsStatus | None:

@@ -121,6 +121,8 @@ class Cluster(Protocol):
 class Place(Protocol):
     """A kind of place to run."""
 
+    here: bool = False
+    """Whether all workers are on the machine of this process, held to the same limits."""
     notify: str = ""
     """A shell command that is told when a run ends or is stuck, where nobody gives another; empty for none."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from ptydask import machine
 from ptydask.clusters import ClusterRequest, DefaultWorkers, Place, StudyDemand
 from ptydask.clusters.settings import THREADS, import_dask, threads_asked_for
 from ptydask.clusters.worker_processes import starting_workers
+from ptydask.errors import UsageError
 from ptydask.formatting import counted
 
 if TYPE_CHECKING:
@@ -53,34 +55,35 @@ def worker_environments(
     return [{**common, "CUDA_VISIBLE_DEVICES": shares[i % len(shares)]} for i in range(workers)]
 
 
-def describe_workers(environments: Sequence[Mapping[str, str]], cores: int) -> str:
-    """``2 workers on this machine, 1 core each``, or with the GPUs; threads where they are no equal shares."""
+def describe_workers(environments: Sequence[Mapping[str, str]], asked: int | None) -> str:
+    """``2 workers on this machine, 1 core each``, or the GPUs; threads that were ``asked`` for in place of cores."""
     workers = len(environments)
     gpus = sorted({env["CUDA_VISIBLE_DEVICES"] for env in environments} - {""})
-    threads = int(environments[0][THREADS[0]])
+    each = " each" if workers > 1 else ""
     parts = [f"GPU {', '.join(gpus)}"] if gpus else []
-    if threads != max(1, cores // workers):
-        parts.append(f"{counted(threads, 'thread')} each (OMP_NUM_THREADS)")
+    if asked is not None:
+        parts.append(f"{counted(asked, 'thread')}{each} by OMP_NUM_THREADS")
     elif not gpus:
-        parts.append(f"{counted(threads, 'core')} each")
-    share = ", ".join(parts)
-    return f"{workers} worker{'s' * (workers != 1)} on this machine, {share}"
+        parts.append(f"{counted(int(environments[0][THREADS[0]]), 'core')}{each}")
+    return f"{counted(workers, 'worker')} on this machine, {', '.join(parts)}"
 
 
-def share_out_cores(cores: int, threads: int, free: float, demand: StudyDemand) -> DefaultWorkers:
-    """Workers of ``threads`` threads on a machine's cores, ``free`` bytes of memory, where nobody says how many.
+def share_out_cores(cores: int, asked: int | None, free: float, demand: StudyDemand) -> DefaultWorkers:
+    """Workers on a machine's cores, ``free`` bytes of memory, where nobody says how many.
 
     Trials side by side need nothing of each other, threads of one trial wait for each other at every operation: as
     many workers as there are cores, so far as memory and trials go. One, where the demand for memory is unknown.
+    Fewer workers have more cores each, unless the number of their threads was ``asked`` for: what would be spared for
+    the sake of learning would idle then.
     """
     if demand.memory is None:
         return DefaultWorkers(1)
     room = MEMORY_SHARE * free - demand.memory.shared
     by_memory = int(min(room / demand.memory.own, cores)) if room > 0 else 1
-    by_trials = demand.trials // TRIALS_EACH if demand.learns else demand.trials
+    threads, each = asked or 1, TRIALS_EACH if demand.learns and asked is None else 1
     limits = {
         "one for each core" if threads == 1 else f"one for every {threads} cores": cores // threads,
-        f"one for every {TRIALS_EACH} trials" if demand.learns else "one for each trial": by_trials,
+        "one for each trial" if each == 1 else f"one for every {each} trials": demand.trials // each,
         "the memory that is free has room for no more": by_memory,
     }
     why, workers = min(limits.items(), key=lambda limit: limit[1])
@@ -90,6 +93,8 @@ def share_out_cores(cores: int, threads: int, free: float, demand: StudyDemand) 
 class ThisMachine(Place):
     """See :class:`ptydask.clusters.Place`."""
 
+    here = True
+
     def default_workers(self) -> int:
         """One for each GPU, else one."""
         return max(1, len(visible_gpus()))
@@ -98,12 +103,12 @@ class ThisMachine(Place):
         """One for each GPU; without any, as many as cores, memory and trials go round."""
         if gpus := visible_gpus():
             return DefaultWorkers(len(gpus))
-        threads = threads_asked_for(os.environ) or 1
-        return share_out_cores(machine.usable_cores(), threads, machine.free_memory(), demand)
+        asked = threads_asked_for(os.environ)
+        return share_out_cores(machine.usable_cores(), asked, machine.free_memory(), demand)
 
     def describe(self, request: ClusterRequest) -> str:
         """What each worker gets."""
-        return describe_workers(self._environments(request), machine.usable_cores())
+        return describe_workers(self._environments(request), threads_asked_for(os.environ))
 
     def _environments(self, request: ClusterRequest) -> list[dict[str, str]]:
         return worker_environments(
@@ -112,7 +117,15 @@ class ThisMachine(Place):
 
     @contextmanager
     def open(self, request: ClusterRequest) -> Iterator[LocalWorkers]:
-        """Start the scheduler, and as many workers as there always are. Raises ClusterError where it does not start."""
+        """Start the scheduler, and as many workers as there always are.
+
+        Raises ClusterError where it does not start, UsageError in a process that may start no others.
+        """
+        if multiprocessing.current_process().daemon:
+            raise UsageError(
+                "a daemonic process of multiprocessing may start no others, as workers on this machine are: "
+                "start it with daemon=False (a Pool has only such, concurrent.futures.ProcessPoolExecutor others)"
+            )
         environments = self._environments(request)
         with starting_workers(environments, request.imports) as start:
             import_dask()

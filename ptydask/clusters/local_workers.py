@@ -101,7 +101,9 @@ class LocalWorkers:
             address = self._worker_address(name)
             if address is not None:
                 self._asked[name] = now
-            elif (alone and now - asked > _START) or getattr(nanny, "status", None) is Status.failed:
+            elif getattr(nanny, "status", None) is Status.failed:
+                raise ClusterError("a worker did not start on this machine: its process ended before it had begun")
+            elif alone and now - asked > _START:
                 raise ClusterError(f"a worker did not start on this machine within {_START} s")
             loads.append(scaling.JobLoad(str(name), asked, 1, int(address is not None), int(address in need.busy)))
         return loads

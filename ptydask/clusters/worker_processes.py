@@ -6,6 +6,7 @@ this module does not.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -87,12 +88,13 @@ def _start_server(imports: Sequence[str]) -> WorkerStart:
     return WorkerStart({_METHOD: "forkserver"}, forks=True)
 
 
-_Saved = tuple[dict[str, str | None], list[str], Any, str | None]
+_Saved = tuple[dict[str, str | None], list[str], str | None, Any, str | None]
 
 
 def _save_process() -> _Saved:
     """The variables that are set here for workers, and left; what the program would have a fork server of its own
-    import; and the main module, which is hidden from workers.
+    import; its start method of processes, which is set for good where that server asks for it; and the main module,
+    which is hidden from workers.
 
     multiprocessing has a new process import it, and Dask starts workers again that died: a script that calls
     ``ptydask.run`` without ``if __name__ == "__main__"`` would run itself in each of them.
@@ -101,12 +103,15 @@ def _save_process() -> _Saved:
     spec, main.__spec__ = main.__spec__, None
     variables = (*THREADS, *UNLESS_SET, _HASH_SEED[0], _GPUS, "__DASK_PARENT_PID")
     environment = {name: os.environ.get(name) for name in variables}
-    return environment, _SERVER._preload_modules, spec, vars(main).pop("__file__", None)
+    method = multiprocessing.get_start_method(allow_none=True)
+    return environment, _SERVER._preload_modules, method, spec, vars(main).pop("__file__", None)
 
 
 def _restore_process(saved: _Saved) -> None:
-    variables, imports, spec, file = saved
+    variables, imports, method, spec, file = saved
     forkserver.set_forkserver_preload(imports)
+    if method is None:
+        multiprocessing.set_start_method(None, force=True)
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)

@@ -313,7 +313,11 @@ class Watcher:
     def wait_for_workers(self) -> None:
         """Called while there is no worker yet; raises where the run is to stop."""
         self._tell_if_stuck()
-        self.stop.raise_if_asked()
+        try:
+            self.stop.raise_if_asked()
+        except (KeyboardInterrupt, Terminated):
+            self._view.notice("stopping: what is starting is closed, which takes some seconds")
+            raise
 
     def _tell_if_stuck(self) -> None:
         now = time.monotonic()

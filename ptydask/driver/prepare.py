@@ -19,7 +19,7 @@ from ptydask.driver.earlier import EarlierStudy
 from ptydask.driver.earlier_points import start_from
 from ptydask.driver.guesses import describe_guess, with_guesses
 from ptydask.driver.settlement import EarlyEnd, find_early_end
-from ptydask.errors import ConfigError, StoreError, UnusableResults, require
+from ptydask.errors import ConfigError, DataError, StoreError, UnusableResults, require
 from ptydask.formatting import size_text
 from ptydask.lineage import TrialStart
 from ptydask.model import StudyMeta, StudyPlan, TrialRecord, WorkerMemory, path_beside
@@ -152,7 +152,8 @@ def prepare_run(request: RunRequest, file: StudyFile | None = None, site: Chosen
     ``file`` is what was read of it earlier, ``site`` where the run is to be, if these are known.
 
     Raises what :func:`complete_plan` raises, UsageError for a cluster that there is not, UnusableResults for a results
-    file that cannot be gone on with, and ConfigError where its trials would not be comparable.
+    file that cannot be gone on with, ConfigError where its trials would not be comparable, and DataError where the run
+    is to be on this machine, which has no room for the data.
     """
     plan = start_from(complete_plan(request.config, request.overrides, file=file), request.earlier)
     if plan.budget.n_trials == 0:
@@ -246,7 +247,7 @@ def prepare_plan(
             f"{plan.results.absolute().parent}: {size_text(free)} free, and the results take about {size_text(needed)} "
             "until they are packed; free some, or keep less (collate_results: false, SAVE_ITERS: null)"
         )
-    return PreparedRun(
+    prepared = PreparedRun(
         plan=plan,
         meta=meta,
         place=site.place,
@@ -263,6 +264,24 @@ def prepare_plan(
         cost=cost,
         notices=tuple(notices),
     )
+    if prepared.trials_left:
+        check_room(plan, site.place)
+    return prepared
+
+
+def check_room(plan: StudyPlan, place: Place) -> None:
+    """Raises DataError where trials are to run on this machine, which has no room for their data."""
+    if place.here:
+        engines.check_machine(plan)
+
+
+def with_machine_notice(plan: StudyPlan) -> StudyPlan:
+    """The plan with a notice where a run on this machine would be refused: it may be meant for another."""
+    try:
+        engines.check_machine(plan)
+    except DataError as error:
+        return replace(plan, notices=(*plan.notices, f"`run` on this machine would refuse it: {error}"))
+    return plan
 
 
 def _mirror_behind(plan: StudyPlan, store: str, records: Sequence[TrialRecord]) -> bool:

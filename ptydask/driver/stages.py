@@ -25,6 +25,7 @@ from ptydask.driver.prepare import (
     Experience,
     PreparedRun,
     RunRequest,
+    check_room,
     choose_site,
     complete_plan,
     count_trials,
@@ -161,9 +162,10 @@ def prepare_stages(
     results = config.load(request.config, request.overrides, StageInput(stages[0], lineages[0]), file).results
     if not results.exists():
         plans = _plan_each(asked, lineages)
-        return _complete(
-            asked, plans, (), prepare_plan(plans[0], request, site=site or choose_site(request, plans)), begins=False
-        )
+        site = site or choose_site(request, plans)
+        with asked.naming(0):
+            run = prepare_plan(plans[0], request, site=site)
+        return _complete(asked, plans, (), run, begins=False)
     with opened_results(results) as found:
         stage_order.check_stages([stage.name for stage in stages], found.stage_names(), file=results)
         begun = _read_begun(found)
@@ -243,6 +245,9 @@ def _complete(
     planned, compared = [], []
     for place, (stage, plan) in enumerate(zip(asked.stages, plans, strict=True)):
         records = begun[place].records if place < len(begun) else ()
+        if place > current:
+            with asked.naming(place):
+                check_room(plan, run.place)
         shared = with_shared_budget(plan, run.cluster_request)
         total = run.options.total if place == current else count_trials(shared, workers, records)
         over = place < current

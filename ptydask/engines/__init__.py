@@ -89,6 +89,7 @@ class Engine(Protocol):
     One that heeds :attr:`ptydask.model.TrialInput.half` has an attribute ``halves`` that is true, one that heeds
     :attr:`ptydask.model.StudyPlan.start` an attribute ``starts_from``. One whose sessions take long to import may name
     modules in :attr:`ptydask.model.StudyPlan.imports`: without GPUs workers are forks of one process that has them.
+    One that can tell without a worker that this machine has no room for a plan may have a method ``check_machine``.
     """
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
@@ -113,6 +114,12 @@ def validate(plan: StudyPlan) -> StudyPlan:
         error = ConfigError(rule, key="ptydask.stages", value="start_from", hint="leave start_from out")
         raise error.in_file(plan.source.path)
     return engine.validate(plan)
+
+
+def check_machine(plan: StudyPlan) -> None:
+    """Raises DataError where this machine has no room for the plan's data, as far as its engine knows beforehand."""
+    if (check := getattr(get(plan.engine), "check_machine", None)) is not None:
+        check(plan)
 
 
 def starts_from_reconstruction(plan: StudyPlan) -> bool:

@@ -124,7 +124,7 @@ def _space_lines(tuned: Mapping[str, Distribution], current: Mapping[str, Scalar
 def _error_text(plan: StudyPlan) -> str:
     if not plan.metric:
         return "none: the file names no metric, so trials are ranked by nothing"
-    steps = f" after {plan.iterations} iterations" if plan.iterations else ""
+    steps = f" after {counted(plan.iterations, 'iteration')}" if plan.iterations else ""
     ends = [f"{plan.target:g} is reached"] if plan.target is not None else []
     if plan.until_settled and parameters_with_slopes(plan):
         ends.append("its optimum is settled")

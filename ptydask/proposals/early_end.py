@@ -11,7 +11,7 @@ from ptydask.distributions import Distribution
 from ptydask.model import Direction
 from ptydask.proposals.agreement import CLEARLY, weigh_agreement
 from ptydask.proposals.coordinates import UnitCube
-from ptydask.proposals.next_point import ONE_THREAD, TrialEvidence, find_lowest_bound, fit_model
+from ptydask.proposals.next_point import TrialEvidence, find_lowest_bound, fit_model, on_one_thread
 
 _SHARE = 0.4
 """Of its iterations, after which a trial is judged: with 0.25 the demo's best point is found later, though its
@@ -35,7 +35,7 @@ def judged_after(iterations: int | None) -> int | None:
     return step if 2 <= step < iterations else None
 
 
-@ONE_THREAD
+@on_one_thread
 def has_told_enough(
     space: Mapping[str, Distribution],
     evidence: Sequence[TrialEvidence],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ptydask.distributions import Distribution
 from ptydask.model import Direction, Scalar
@@ -42,8 +42,24 @@ _SAME_LENGTHS = 0.05
 
 Bound = Callable[[Floats], Floats]
 
-ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
-"""The matrices are small: threads would wait for each other, seconds on a busy machine, and differ in the last bit."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def on_one_thread(decide: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The same, with one thread for its matrices.
+
+    They are small: threads would wait for each other, seconds on a busy machine, and differ in the last bit.
+    """
+
+    @wraps(decide)
+    def decide_alone(*args: _P.args, **named: _P.kwargs) -> _R:
+        from threadpoolctl import threadpool_limits  # which sets a variable of the process as it is imported
+
+        with threadpool_limits(limits=1, user_api="blas"):
+            return decide(*args, **named)
+
+    return decide_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,7 @@ class TrialEvidence:
         return cls(params, None, gradient, PRUNED_DOUBT) if pruned else cls(params, error, gradient)
 
 
-@ONE_THREAD
+@on_one_thread
 def propose_point(
     space: Mapping[str, Distribution],
     evidence: Sequence[TrialEvidence],
@@ -92,7 +108,7 @@ def propose_point(
     return cube.decode_point(find_lowest_bound(cube, model, seen, evidence, under_way, seed))
 
 
-@ONE_THREAD
+@on_one_thread
 def fit_model(
     cube: UnitCube, evidence: Sequence[TrialEvidence], direction: Direction
 ) -> tuple[GaussianProcess, Observations]:

@@ -13,7 +13,7 @@ from ptydask.model import Direction, Optimum, TrialRecord, TrialState
 from ptydask.proposals.agreement import CLEARLY, weigh_agreement
 from ptydask.proposals.coordinates import Floats, UnitCube
 from ptydask.proposals.gaussian_process import GaussianProcess, Indices, Observations
-from ptydask.proposals.next_point import ONE_THREAD, TrialEvidence, fit_model
+from ptydask.proposals.next_point import TrialEvidence, fit_model, on_one_thread
 from ptydask.ranking import best_of
 
 _FEWEST = 3
@@ -63,7 +63,7 @@ def _better_half(told: Sequence[TrialRecord], direction: Direction) -> list[Tria
     return [record for record in told if sign * (record.error or 0.0) <= middle]
 
 
-@ONE_THREAD
+@on_one_thread
 def _locate(told: Sequence[TrialRecord], space: Mapping[str, Distribution], direction: Direction) -> Optimum | None:
     """By all trials of ``told`` together, each with an error and slopes.
 

@@ -37,9 +37,18 @@ class PtyradEngine:
 
     def validate(self, plan: StudyPlan) -> StudyPlan:
         """Check the params file with PtyRAD's own schema and the data files' headers; fill in defaults."""
+        from ptydask.engines.ptyrad.fast_path_choice import FastPaths
         from ptydask.engines.ptyrad.validation import complete
 
+        FastPaths.chosen()
         return replace(complete(plan), imports=(_IMPORTED,))
+
+    def check_machine(self, plan: StudyPlan) -> None:
+        """Add up what the patterns need and this machine has; no pattern is read."""
+        from ptydask.engines.ptyrad.scratch_patterns import choose_folder
+
+        counts = plan.held_out is not None and plan.held_out.kind == "counts"
+        choose_folder(plan.config, plan.source.path, counts_held_out=counts)
 
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """All sections but the search itself and what only names or draws PtyRAD's own output.

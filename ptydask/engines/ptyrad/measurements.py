@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from ptydask.engines import shared_copy
-from ptydask.engines.ptyrad import hdf5_patterns, loading_place, release, scratch_patterns
+from ptydask.engines.ptyrad import hdf5_patterns, release, scratch_patterns
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
 from ptydask.engines.ptyrad.footprint import SHARED_FROM
 from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
+from ptydask.engines.ptyrad.scratch_patterns import PATH_KEY
 from ptydask.errors import DataError, one_line
-from ptydask.machine import memory_limit
 from ptydask.store.foreign.damage import explain_unreadable
 
 _SHAPE_KEYS = ("meas_Npix", "pos_N_scans", "pos_N_scan_slow", "pos_N_scan_fast")
@@ -36,8 +36,6 @@ _FILE_CACHE = (
     "use_cached_pos",
 )
 """A reconstruction that object, probe or positions start from, as ``Initializer.init_cache`` keeps it."""
-
-_PATH_KEY = "init_params.meas_params.path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ def load(
     """
     key, init_params = key_of(config["init_params"], seed, split), config["init_params"]
     preloaded = bool(config["model_params"].get("preload_data", True))
-    folder = _choose_folder(config, preloaded, file, split)
+    folder = scratch_patterns.choose_folder(config, file, counts_held_out=split is not None)
     read = partial(_read_patterns, config, seed, file, split, folder)
     if contents and _bytes_read(init_params) >= SHARED_FROM and not (preloaded and device != "cpu"):
         identity = f"{contents} {release.installed().version} {np.__version__} {key}"
@@ -173,21 +171,6 @@ def load(
 def _bytes_read(init_params: Mapping[str, Any]) -> int:
     positions = int(init_params["pos_N_scan_slow"]) * int(init_params["pos_N_scan_fast"])
     return 4 * positions * int(init_params["meas_Npix"]) ** 2
-
-
-def _choose_folder(
-    config: Mapping[str, Any], preloaded: bool, file: Path | None, split: CountSplit | None
-) -> Path | None:
-    """Of the file that the patterns are read into; None for memory. Raises DataError where they fit neither."""
-    init = config["init_params"]
-    itemsize = scratch_patterns.stored_itemsize(init)
-    need = loading_place.estimate_loading(init, itemsize, counts_held_out=split is not None)
-    scratch = scratch_patterns.scratch_space()
-    try:
-        return loading_place.choose_place(need, memory_limit(), preloaded, itemsize > 0, scratch)
-    except loading_place.DoesNotFit as error:
-        path = str((init.get("meas_params") or {}).get("path", ""))
-        raise DataError(error.rule, file=file, key=_PATH_KEY, value=path, hint=error.hint) from None
 
 
 def _share_patterns(identity: str, read: Callable[[], ProcessedPatterns], folder: Path | None) -> ProcessedPatterns:
@@ -235,7 +218,7 @@ def _data_error(error: Exception, init_params: Mapping[str, Any], file: Path | N
         rule, hint = str(error), error.hint
     else:
         rule, hint = _explain_failure(error, Path(path))
-    return DataError(rule, file=file, key=_PATH_KEY, value=path, hint=hint)
+    return DataError(rule, file=file, key=PATH_KEY, value=path, hint=hint)
 
 
 def _held_out_counts(patterns: ProcessedPatterns, split: CountSplit, resident: torch.Tensor | None) -> HeldOutCounts:

@@ -21,7 +21,8 @@ from ptydask.engines import Report
 from ptydask.engines.ptyrad import fast_paths, image_metrics, kept_arrays, release
 from ptydask.engines.ptyrad.compiled_loss import CompiledLoss
 from ptydask.engines.ptyrad.contrast import ScannedRegion, phase_contrast, projected_phase
-from ptydask.engines.ptyrad.fast_paths import FastPaths, iteration
+from ptydask.engines.ptyrad.fast_path_choice import FastPaths
+from ptydask.engines.ptyrad.fast_paths import iteration
 from ptydask.engines.ptyrad.geometry_gradient import GeometryGradient
 from ptydask.engines.ptyrad.grouping import Grouping, choose_indices
 from ptydask.engines.ptyrad.held_out import Indices, divide_scan
@@ -162,7 +163,10 @@ def prepare(
     batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
     region, chosen = ScannedRegion.of(model, division.chosen), torch.cat(batches)
     size, unseen, jitter = steps["BATCH_SIZE"]["size"], measurements.held_out, variables.get(_JITTER)
-    loss, paths = core.CombinedLoss(params["loss_params"], device=worker.device), worker.fast_paths.applicable()
+    loss, paths = (
+        core.CombinedLoss(params["loss_params"], device=worker.device),
+        fast_paths.applicable(worker.fast_paths),
+    )
     fast_paths.install(paths, model, loss, compiled=steps["compiler_configs"].get("enable", False))
     return Reconstruction(
         model=model,

@@ -13,16 +13,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.engines.ptyrad import release
+from ptydask.engines.ptyrad import loading_place
 from ptydask.engines.ptyrad.loading_place import ScratchSpace
-from ptydask.errors import MissingDependency
+from ptydask.errors import DataError, MissingDependency
+from ptydask.machine import memory_limit
 from ptydask.store.foreign.links import MissingPart
 from ptydask.store.foreign.measurement_array import NoSuchArray, opened_array
 
+PATH_KEY = "init_params.meas_params.path"
 _SLAB = 2**26
 """Bytes, in single precision, that are read at a time."""
 _IN_PART = (".h5", ".hdf5", ".npy", ".raw", ".zarr")
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, NoSuchArray, MissingPart, MissingDependency)
+
+
+def choose_folder(config: Mapping[str, Any], file: Path | None, *, counts_held_out: bool) -> Path | None:
+    """Of the file that the patterns are read into on this machine; None for memory.
+
+    Raises DataError, which names ``file``, where they fit neither.
+    """
+    init, preload = config["init_params"], bool(config["model_params"].get("preload_data", True))
+    itemsize = stored_itemsize(init)
+    need = loading_place.estimate_loading(init, itemsize, counts_held_out=counts_held_out)
+    try:
+        return loading_place.choose_place(need, memory_limit(), preload, itemsize > 0, scratch_space())
+    except loading_place.DoesNotFit as error:
+        path = str((init.get("meas_params") or {}).get("path", ""))
+        raise DataError(error.rule, file=file, key=PATH_KEY, value=path, hint=error.hint) from None
 
 
 def scratch_space() -> ScratchSpace:
@@ -71,6 +88,8 @@ def reading_into(folder: Path | None, init: Mapping[str, Any]) -> Iterator[None]
     if folder is None:
         yield
         return
+    from ptydask.engines.ptyrad import release  # PyTorch, which whoever only asks for the place need not wait for
+
     module = release.initializer()
     load = module.load_array_from_file
 

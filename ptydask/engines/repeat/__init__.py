@@ -67,6 +67,10 @@ class RepeatEngine:
             function_folders=checked.function_folders,
         )
 
+    def check_machine(self, plan: StudyPlan) -> None:
+        """As the engine of the study does."""
+        engines.check_machine(repeated_plan(plan))
+
     def essential(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is essential in the study's own configuration, and whose trials they are; not which of them."""
         essential = engines.get(config["engine"]).essential(config["config"])

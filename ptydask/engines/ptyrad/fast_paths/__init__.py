@@ -3,24 +3,20 @@
 Each takes the place of some of PtyRAD's functions on one trial's model or loss, and of nothing in PtyRAD's modules.
 It does so only where those functions read as they do in a PtyRAD that is known (by their source's checksum), and where
 the settings leave it something to do; otherwise PtyRAD's own run. On a CPU results are equal to the last bit with and
-without each, which tests/test_fast_paths.py holds; :data:`SWITCH` in the environment is for comparisons.
+without each, which tests/test_fast_paths.py holds; ``PTYDASK_FAST_PATHS`` in the environment is for comparisons.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
 
+from ptydask.engines.ptyrad.fast_path_choice import FastPaths
 from ptydask.engines.ptyrad.fast_paths import known, multislice, patches, probe_shift
 from ptydask.engines.ptyrad.fast_paths.loss_terms import TERMS, LossTerms
-from ptydask.errors import ConfigError, nearest_hint
-
-SWITCH = "PTYDASK_FAST_PATHS"
-"""``none``, ``all`` (as without it), or names of :class:`FastPaths` with commas between them."""
 
 _MODEL, _LOSSES = "ptyrad.core.models.ptycho:PtychoModel", "ptyrad.core.losses:CombinedLoss"
 
@@ -37,50 +33,10 @@ _REPLACED: Mapping[str, tuple[str, ...]] = {
 """PtyRAD's functions that each way takes the place of; see :func:`known.checksum`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FastPaths:
-    """Which are taken."""
-
-    measurements: bool = True
-    """A batch of patterns is selected where they are, not by indices that go over the host."""
-    losses: bool = True
-    """See :mod:`loss_terms`."""
-    propagators: bool = True
-    """Propagators that nothing changes are looked up without computing what only others need."""
-    patches: bool = True
-    """See :mod:`patches`."""
-    probes: bool = True
-    """See :mod:`probe_shift`."""
-    multislice: bool = True
-    """See :mod:`multislice`."""
-    iteration: bool = True
-    """See :mod:`iteration`."""
-    optimizer: bool = True
-    """See :mod:`adam`; within ``iteration`` only."""
-
-    @classmethod
-    def of(cls, *names: str) -> FastPaths:
-        """These and no others."""
-        return cls(**{field.name: field.name in names for field in fields(cls)})
-
-    @classmethod
-    def chosen(cls) -> FastPaths:
-        """By the environment. Raises ConfigError for a name that there is not."""
-        text = os.environ.get(SWITCH, "all").strip()
-        if text in ("all", ""):
-            return cls()
-        names = [] if text == "none" else [name.strip() for name in text.split(",")]
-        valid = [field.name for field in fields(cls)]
-        for name in names:
-            if name not in valid:
-                rule = f"must be all, none, or some of {', '.join(valid)}"
-                raise ConfigError(rule, key=SWITCH, value=name, hint=nearest_hint(name, valid))
-        return cls.of(*names)
-
-    def applicable(self) -> FastPaths:
-        """Those among them that take the place of functions of the installed PtyRAD as they are known."""
-        names = [field.name for field in fields(self) if getattr(self, field.name)]
-        return self.of(*(name for name in names if all(map(known.is_known, _REPLACED[name]))))
+def applicable(paths: FastPaths) -> FastPaths:
+    """Those among them that take the place of functions of the installed PtyRAD as they are known."""
+    names = [field.name for field in fields(paths) if getattr(paths, field.name)]
+    return paths.of(*(name for name in names if all(map(known.is_known, _REPLACED[name]))))
 
 
 def install(paths: FastPaths, model: Any, loss: Any, compiled: bool) -> None:
