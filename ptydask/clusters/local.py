@@ -73,14 +73,13 @@ def share_out_cores(cores: int, asked: int | None, free: float, demand: StudyDem
 
     Trials side by side need nothing of each other, threads of one trial wait for each other at every operation: as
     many workers as there are cores, so far as memory and trials go. One, where the demand for memory is unknown.
-    Fewer workers have more cores each, unless the number of their threads was ``asked`` for: what would be spared for
-    the sake of learning would idle then.
+    ``asked`` is the number of their threads, where somebody says that.
     """
     if demand.memory is None:
         return DefaultWorkers(1)
     room = MEMORY_SHARE * free - demand.memory.shared
     by_memory = int(min(room / demand.memory.own, cores)) if room > 0 else 1
-    threads, each = asked or 1, TRIALS_EACH if demand.learns and asked is None else 1
+    threads, each = asked or 1, TRIALS_EACH if demand.learns else 1
     limits = {
         "one for each core" if threads == 1 else f"one for every {threads} cores": cores // threads,
         "one for each trial" if each == 1 else f"one for every {each} trials": demand.trials // each,
