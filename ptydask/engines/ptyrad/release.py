@@ -40,6 +40,7 @@ class PtyradRelease:
 
         Returns the loss's terms, each with its value in every batch, in the order of PtyRAD's ``CombinedLoss``.
         """
+        _import_compiler()
         arguments = [recon.batches, grad_accumulation, recon.model, recon.optimizer]
         keywords = {"compute_loss_fn": recon.compute_loss}
         if self.schedules:
@@ -48,6 +49,13 @@ class PtyradRelease:
         terms: Mapping[str, Sequence[Any]]
         terms = solver().recon_step(*arguments, recon.loss, recon.constraint, niter, **keywords)
         return terms
+
+
+@cache
+def _import_compiler() -> None:
+    """Import what PyTorch compiles with, which ``recon_step`` tells of each step: without words, and untimed."""
+    with warnings.catch_warnings(action="ignore"):
+        import_module("torch._inductor.cudagraph_trees")
 
 
 def scheduler_state(scheduler: Any | None) -> dict[str, Any] | None:
