@@ -236,7 +236,7 @@ MOMENTS = {
     "while the cluster is closed": "distributed.deploy.cluster:Cluster.close",
     "while HDF5 writes": "ptydask.store.files:AsideFile.write",
     "while a file is written that was made in memory": "ptydask.store.files:AsideFile.put",
-    "while it is packed": "ptydask.store.index:pack",
+    "while it is packed": "ptydask.store.packed_study:pack",
     "when the file is there": "ptydask.store.contents:remove",
     "while the best is printed": "ptydask.cli.run:_print_best",
 }
