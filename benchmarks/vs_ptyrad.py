@@ -35,6 +35,8 @@ from sections import Table, add_write_argument, spread, write_section
 from ptydask.machine import usable_cores
 
 Point = dict[str, float]
+RANGES = {"scale": (0.9, 1.1), "rotation": (-4.0, 4.0)}
+"""The demo's, without its grid: on that points repeat, which PtyRAD computes again and ptydask does not."""
 HERE = Path(__file__).parent
 
 
@@ -99,12 +101,9 @@ def draw_points(trials: int, workers: int) -> list[list[Point]]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    grid = {
-        "scale": optuna.distributions.FloatDistribution(0.9, 1.1, step=0.02),
-        "rotation": optuna.distributions.FloatDistribution(-4, 4, step=0.5),
-    }
+    space = {name: optuna.distributions.FloatDistribution(low, high) for name, (low, high) in RANGES.items()}
     studies = [optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=n)) for n in range(workers)]
-    return [[study.ask(grid).params for _ in range(trials // workers)] for study in studies]
+    return [[study.ask(space).params for _ in range(trials // workers)] for study in studies]
 
 
 def write_params(
@@ -112,6 +111,10 @@ def write_params(
 ) -> Path:
     """A params file whose results go into its folder."""
     hypertune = params["hypertune_params"] | {"n_trials": n_trials, "pruner_params": None}
+    hypertune["tune_params"] = {
+        name: {"state": True, "suggest": "float", "kwargs": {"low": low, "high": high}}
+        for name, (low, high) in RANGES.items()
+    }
     hypertune |= {"sampler_params": {"name": "RandomSampler", "configs": {"seed": sampler_seed}}}
     if storage is not None:
         hypertune["storage_path"] = storage
