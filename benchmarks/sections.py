@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 
 from ptydask.machine import usable_cores
 
@@ -52,9 +53,13 @@ def add_write_argument(parser: argparse.ArgumentParser) -> None:
 def write_section(name: str, title: str, *parts: str | Table) -> None:
     """Write a program's section (paragraphs and tables in turn), and the page anew."""
     FOLDER.mkdir(exist_ok=True)
-    text = "\n\n".join([f"## {title}", *(str(part) for part in parts), f"`./jobs/bench.sh {name}`; {_measured_on()}."])
+    text = "\n\n".join([f"## {title}", *map(_lay_out, parts), _lay_out(f"`./jobs/bench.sh {name}`; {_measured_on()}.")])
     (FOLDER / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     write_page()
+
+
+def _lay_out(part: str | Table) -> str:
+    return str(part) if isinstance(part, Table) else fill(part, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def write_page() -> None:
