@@ -97,7 +97,10 @@ def test_a_worker_that_does_not_start_ends_the_run(monkeypatch: pytest.MonkeyPat
 def test_workers_that_have_closed_stay_closed() -> None:
     """As where a run ends while Dask closes workers that are not needed any more, and has yet to forget them."""
     with ThisMachine().open(ClusterRequest(2, 2)) as workers:
-        workers.client.wait_for_workers(2, timeout=60)
+        deadline = time.monotonic() + 60
+        while not workers._cluster.workers:  # they are with the scheduler before their cluster knows of them
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         nanny = next(iter(workers._cluster.workers.values()))
         workers._cluster.sync(nanny.close)
         local_workers._kill_workers(workers._cluster)
