@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 
 from metric_problems import CACHE, GROUPS, PROBLEMS, Problem
-from search_courses import NoCheckpoint
+from processes import NeverSaved
 
 from ptydask import engines
 from ptydask.model import Scalar, Slot, TrialInput
@@ -118,7 +118,7 @@ def reconstruct(problem: Problem, value: Scalar, seed: int, session: engines.Ses
     """One reconstruction by PtyRAD, with its part of the data held out."""
     trial = TrialInput(0, problem.params(value), seed)
     try:
-        output = session.run(trial, lambda step, metrics, gradient=None: False, NoCheckpoint())
+        output = session.run(trial, lambda step, metrics, gradient=None: False, NeverSaved())
     except ArithmeticError:
         return Outcome(math.nan, {})
     assert output.image is not None

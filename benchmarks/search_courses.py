@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from processes import NeverSaved
 from search_problems import Problem
 
 from ptydask import engines
@@ -88,7 +89,7 @@ class Reconstructions:
             return False
 
         try:
-            output = self._session.run(TrialInput(0, params, self._plan.seed), report, NoCheckpoint())
+            output = self._session.run(TrialInput(0, params, self._plan.seed), report, NeverSaved())
         except ArithmeticError:  # it diverged
             return Course(tuple(losses), {})
         curve = output.curve
@@ -96,19 +97,6 @@ class Reconstructions:
         for name, value in output.gradient.items():  # one that is taken after the last iteration only
             slopes.setdefault(name, [math.nan] * len(losses))[-1] = float(value)
         return Course(tuple(losses), {name: tuple(values) for name, values in slopes.items()})
-
-
-class NoCheckpoint:
-    """For a trial that nobody interrupts."""
-
-    def load(self) -> bytes | None:
-        return None
-
-    def due(self) -> bool:
-        return False
-
-    def save(self, step: int, state: bytes) -> None:
-        pass
 
 
 def point_key(params: Mapping[str, Scalar]) -> str:

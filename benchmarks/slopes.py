@@ -36,7 +36,8 @@ from typing import Any
 from unittest import mock
 
 import torch
-from search_courses import Course, NoCheckpoint, Reconstructions
+from processes import NeverSaved
+from search_courses import Course, Reconstructions
 from search_problems import PROBLEMS, Problem
 
 from ptydask import demo, engines
@@ -286,7 +287,7 @@ def print_cost(problem: Problem, variant: str, trials: int) -> None:
     for _ in range(trials):
         marks: list[float] = []
         with mock.patch.object(reconstruction, "GeometryGradient", Alternating):
-            session.run(TrialInput(0, dict(plan.points[0].params), plan.seed), _noting(marks), NoCheckpoint())
+            session.run(TrialInput(0, dict(plan.points[0].params), plan.seed), _noting(marks), NeverSaved())
         seconds = [after - before for before, after in itertools.pairwise(marks)][1:]  # from the third iteration on
         for index, (first, second) in enumerate(zip(seconds[::2], seconds[1::2], strict=False)):
             silent, heard = (first, second) if index % 2 == 0 else (second, first)
