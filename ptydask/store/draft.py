@@ -22,7 +22,6 @@ Value = str | NDArray[Any]
 """Of an attribute; a ``str`` is a text of varying length, all else is an array, of no axis where it is a scalar."""
 _MANY = 256
 """Attributes that a group keeps in its header; beyond that HDF5 looks them up in a tree, which costs more to write."""
-_NO_OPTIONS: Mapping[str, Any] = {}
 
 
 class Attributes(dict[str, Value]):

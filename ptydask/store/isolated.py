@@ -23,6 +23,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ptydask.errors import StoreError
+from ptydask.machine import usable_cores
 from ptydask.store import byte_seal, index
 
 Answer = Mapping[str, Any]
@@ -84,7 +85,7 @@ class ChildReader(AbstractContextManager["ChildReader"]):
 
     def ask_each(self, questions: Sequence[Mapping[str, Any]]) -> Generator[Answer]:
         """The answers, in the order of the questions; to be closed. Of many, several processes read some each."""
-        count = min(_PROCESSES, _cores(), len(questions) // _WORTH)
+        count = min(_PROCESSES, usable_cores(), len(questions) // _WORTH)
         if count < 2:
             yield from (self.ask(**question) for question in questions)
             return
@@ -134,10 +135,6 @@ class ChildReader(AbstractContextManager["ChildReader"]):
             received += data
         answer: Answer = json.loads(received)
         return answer
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
 
 
 def _start_child(module: str) -> subprocess.Popen[bytes]:

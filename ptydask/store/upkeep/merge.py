@@ -157,12 +157,7 @@ def _measure_contents(place: StudyPlace) -> tuple[int, int]:
 
 def _copy_checked(head: index.ResultsHeader) -> packed_study.Copy:
     """Each trial as it is, held against its digest."""
-
-    def copy(trials: h5py.Group, row: index.TrialRow, group: h5py.Group) -> None:
-        packed_study.copy_trial(trials, row, group)
-        digest.check(trials[names.trial_name(row.record.number)])
-
-    return copy
+    return packed_study.copy_checked()
 
 
 def keeps_numbers(source: MergeSource, arrangement: MergePlan) -> bool:
