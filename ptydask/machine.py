@@ -14,8 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-_CONTROLS = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "memory.max", "memory.current", "memory.stat")
-_CONTROLS_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+_CONTROLS = {
+    "cpu": ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
+    "memory": ("memory.max", "memory.current", "memory.stat", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
 _ROOT, _MEMBERSHIP, _MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/meminfo")
 
 
@@ -119,9 +121,8 @@ def group_folders(membership: str, controller: str) -> Iterator[PurePosixPath]:
 
 
 def _read_controls(controller: str) -> list[dict[str, str]]:
-    names = [name for name in _CONTROLS + _CONTROLS_1 if name.startswith(controller)]
     folders = [_ROOT / folder for folder in group_folders(_read(_MEMBERSHIP), controller)]
-    return [{name: _read(folder / name) for name in names} for folder in folders if folder.is_dir()]
+    return [{name: _read(folder / name) for name in _CONTROLS[controller]} for folder in folders if folder.is_dir()]
 
 
 def _read(path: Path) -> str:

@@ -24,7 +24,7 @@ def check_paths(config: Mapping[str, Any]) -> None:
     """
     init = config["init_params"]
     _check_meas_params(init)
-    _check_exists(init["meas_params"]["path"], "init_params.meas_params.path")
+    _check_exists(init["meas_params"]["path"], hdf5_patterns.PATH)
     for part in ("probe", "pos", "obj", "tilt"):
         params, source = init.get(f"{part}_params"), init.get(f"{part}_source")
         key = f"init_params.{part}_params"
@@ -146,7 +146,7 @@ def check_measurements(init: Mapping[str, Any]) -> StoredPatterns:
         readable.append(".zarr")
     if suffix not in readable:
         rule = f"PtyRAD reads {', '.join(readable)}"
-        raise DataError(rule, key="init_params.meas_params.path", value=params["path"])
+        raise DataError(rule, key=hdf5_patterns.PATH, value=params["path"])
     count, pixels = init["pos_N_scan_slow"] * init["pos_N_scan_fast"], init["meas_Npix"]
     scans = init.get("pos_N_scans") or count
     if scans != count:
@@ -187,7 +187,7 @@ def _read_header(path: Path, suffix: str, init: Mapping[str, Any], expected: Sha
     except DataError:
         raise
     except Exception as error:
-        raise _unreadable_error(path, error, "init_params.meas_params.path") from None
+        raise _unreadable_error(path, error, hdf5_patterns.PATH) from None
     return StoredPatterns(None)
 
 
@@ -302,7 +302,7 @@ def _check_shape(stored: Shape, init: Mapping[str, Any], expected: Shape, notice
         f"the patterns are {shapes}, but (pos_N_scan_slow x pos_N_scan_fast, meas_Npix, meas_Npix) = "
         f"({slow} x {fast}, {pixels}, {pixels}) is expected"
     )
-    raise DataError(rule, key="init_params.meas_params.path", value=init["meas_params"]["path"], hint=hint)
+    raise DataError(rule, key=hdf5_patterns.PATH, value=init["meas_params"]["path"], hint=hint)
 
 
 # --- what is done with the patterns and the object --------------------------------------------------

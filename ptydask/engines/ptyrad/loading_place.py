@@ -43,6 +43,11 @@ class LoadingMemory:
         )
 
 
+def count_values(init: Mapping[str, Any]) -> int:
+    """Values of all patterns as PtyRAD reads them, before it crops or pads."""
+    return int(init["pos_N_scan_slow"]) * int(init["pos_N_scan_fast"]) * int(init["meas_Npix"]) ** 2
+
+
 def estimate_loading(init: Mapping[str, Any], itemsize: int, *, counts_held_out: bool) -> LoadingMemory:
     """What PtyRAD's ``_load_meas`` and ``_process_meas`` have in memory at a time, at least.
 
@@ -50,7 +55,7 @@ def estimate_loading(init: Mapping[str, Any], itemsize: int, *, counts_held_out:
     copied. Held-out electrons are a byte a value, or more.
     """
     count, pixels = int(init["pos_N_scan_slow"]) * int(init["pos_N_scan_fast"]), int(init["meas_Npix"])
-    values = count * pixels**2
+    values = count_values(init)
     stored = 0 if itemsize in (0, _SINGLE) else itemsize * values
     mask = values * (2 if counts_held_out else 1)
     besides, what = max((stored, "as the file has them"), (mask, "while they are processed"))

@@ -20,7 +20,7 @@ from ptydask.engines.ptyrad import hdf5_patterns, release, scratch_patterns
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
 from ptydask.engines.ptyrad.footprint import SHARED_FROM
 from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
-from ptydask.engines.ptyrad.scratch_patterns import PATH_KEY
+from ptydask.engines.ptyrad.loading_place import count_values
 from ptydask.errors import DataError, one_line
 from ptydask.store.foreign.damage import explain_unreadable
 
@@ -142,7 +142,7 @@ def load(
     preloaded = bool(config["model_params"].get("preload_data", True))
     folder = scratch_patterns.choose_folder(config, file, counts_held_out=split is not None)
     read = partial(_read_patterns, config, seed, file, split, folder)
-    if contents and _bytes_read(init_params) >= SHARED_FROM and not (preloaded and device != "cpu"):
+    if contents and 4 * count_values(init_params) >= SHARED_FROM and not (preloaded and device != "cpu"):
         identity = f"{contents} {release.installed().version} {np.__version__} {key}"
         try:
             patterns = _share_patterns(identity, read, folder)
@@ -166,11 +166,6 @@ def load(
         detector=patterns.detector,
         held_out=None if split is None else _held_out_counts(patterns, split, resident),
     )
-
-
-def _bytes_read(init_params: Mapping[str, Any]) -> int:
-    positions = int(init_params["pos_N_scan_slow"]) * int(init_params["pos_N_scan_fast"])
-    return 4 * positions * int(init_params["meas_Npix"]) ** 2
 
 
 def _share_patterns(identity: str, read: Callable[[], ProcessedPatterns], folder: Path | None) -> ProcessedPatterns:
@@ -218,7 +213,7 @@ def _data_error(error: Exception, init_params: Mapping[str, Any], file: Path | N
         rule, hint = str(error), error.hint
     else:
         rule, hint = _explain_failure(error, Path(path))
-    return DataError(rule, file=file, key=PATH_KEY, value=path, hint=hint)
+    return DataError(rule, file=file, key=hdf5_patterns.PATH, value=path, hint=hint)
 
 
 def _held_out_counts(patterns: ProcessedPatterns, split: CountSplit, resident: torch.Tensor | None) -> HeldOutCounts:

@@ -163,10 +163,8 @@ def prepare(
     batches = worker.grouping.batches(model, steps, division.reconstructed, seed)
     region, chosen = ScannedRegion.of(model, division.chosen), torch.cat(batches)
     size, unseen, jitter = steps["BATCH_SIZE"]["size"], measurements.held_out, variables.get(_JITTER)
-    loss, paths = (
-        core.CombinedLoss(params["loss_params"], device=worker.device),
-        fast_paths.applicable(worker.fast_paths),
-    )
+    loss = core.CombinedLoss(params["loss_params"], device=worker.device)
+    paths = fast_paths.applicable(worker.fast_paths)
     fast_paths.install(paths, model, loss, compiled=steps["compiler_configs"].get("enable", False))
     return Reconstruction(
         model=model,

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptydask.engines.ptyrad import loading_place
+from ptydask.engines.ptyrad import hdf5_patterns, loading_place
 from ptydask.engines.ptyrad.loading_place import ScratchSpace
 from ptydask.errors import DataError, MissingDependency
 from ptydask.machine import memory_limit
 from ptydask.store.foreign.links import MissingPart
 from ptydask.store.foreign.measurement_array import NoSuchArray, opened_array
 
-PATH_KEY = "init_params.meas_params.path"
 _SLAB = 2**26
 """Bytes, in single precision, that are read at a time."""
 _IN_PART = (".h5", ".hdf5", ".npy", ".raw", ".zarr")
@@ -39,7 +38,7 @@ def choose_folder(config: Mapping[str, Any], file: Path | None, *, counts_held_o
         return loading_place.choose_place(need, memory_limit(), preload, itemsize > 0, scratch_space())
     except loading_place.DoesNotFit as error:
         path = str((init.get("meas_params") or {}).get("path", ""))
-        raise DataError(error.rule, file=file, key=PATH_KEY, value=path, hint=error.hint) from None
+        raise DataError(error.rule, file=file, key=hdf5_patterns.PATH, value=path, hint=error.hint) from None
 
 
 def scratch_space() -> ScratchSpace:
