@@ -7,8 +7,9 @@ one SQLite file, results and figures collated. ptydask's side is `python -m ptyd
 the same parameters beforehand, prune nothing, and compute with the same number of threads.
 
 "whole" counts from the start of the first process to the end of the last; "trials only" from the start of the
-first trial to the end of the last, start-up and packing left out. "in recon_step" is the share of the workers'
-time that the reconstruction itself took: 1.00 is the floor below which no tuner can get.
+first trial to the end of the last, start-up and packing left out; "while at work" ends for each worker with its own
+last trial: with two workers, one is idle at the end for half a trial on average. "in recon_step" is the share of the
+workers' time that the reconstruction itself took: 1.00 is the floor below which no tuner can get.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Outcome:
     """Seconds from the start of the first trial to the end of the last."""
     recon: float
     """Seconds inside recon_step, all workers together."""
+    at_work: float
+    """Seconds from the start of a worker's first trial to the end of its last, all workers together."""
     workers: int
     files: int
     size: int
@@ -67,6 +70,7 @@ class Outcome:
             "trials an hour, trials only": 3600 * self.trials / self.span,
             "in recon_step, whole": self.recon / (self.workers * self.whole),
             "in recon_step, trials only": self.recon / (self.workers * self.span),
+            "in recon_step, while at work": self.recon / self.at_work,
             "start to first trial, s": self.start,
             "last trial to end, s": self.whole - self.span - self.start,
             "recon_step a trial, s": self.recon / self.trials,
@@ -155,12 +159,15 @@ def run_ptyrad(params: dict[str, Any], points: list[list[Point]], folder: Path, 
     same_trials([trial.params for trial in done], points)
     first = min(t.datetime_start for t in done)
     span = max(t.datetime_complete for t in done) - first
+    process_of = {point_key(point): number for number, mine in enumerate(points) for point in mine}
+    at_work = work_seconds(
+        (process_of[point_key(t.params)], t.datetime_start.timestamp(), t.datetime_complete.timestamp()) for t in done
+    )
     recon = sum(json.loads(t.read_text())["recon_seconds"] for t in times)
     for path in own:
         path.unlink()
-    return Outcome(
-        len(done), whole, first.timestamp() - begun, span.total_seconds(), recon, len(points), *left_in(folder), cpu
-    )
+    start = first.timestamp() - begun
+    return Outcome(len(done), whole, start, span.total_seconds(), recon, at_work, len(points), *left_in(folder), cpu)
 
 
 def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path, threads: int) -> Outcome:
@@ -189,16 +196,30 @@ def run_ptydask(params: dict[str, Any], points: list[list[Point]], folder: Path,
     ends = [start + record.seconds for start, record in zip(starts, records, strict=True)]
     file.unlink()
     span = max(ends) - min(starts)
-    return Outcome(len(records), whole, min(starts) - begun, span, recon, len(points), *left_in(folder), cpu)
+    at_work = work_seconds(zip((record.worker for record in records), starts, ends, strict=True))
+    return Outcome(len(records), whole, min(starts) - begun, span, recon, at_work, len(points), *left_in(folder), cpu)
+
+
+def work_seconds(trials: Iterable[tuple[int | str, float, float]]) -> float:
+    """From the start of a worker's first trial to the end of its last, all workers together.
+
+    Each trial is its worker, and when it started and ended, in seconds.
+    """
+    spans: dict[int | str, tuple[float, float]] = {}
+    for worker, start, end in trials:
+        first, last = spans.get(worker, (start, end))
+        spans[worker] = min(first, start), max(last, end)
+    return sum(last - first for first, last in spans.values())
+
+
+def point_key(point: Mapping[str, Any]) -> tuple[float, float]:
+    """The same for a point before and after a tuner has had it."""
+    return round(point["scale"], 6), round(point["rotation"], 6)
 
 
 def same_trials(recorded: Iterable[Mapping[str, Any]], points: list[list[Point]]) -> None:
     """Stops the benchmark where a tuner did not run the trials that it was to run."""
-
-    def key(point: Mapping[str, Any]) -> tuple[float, float]:
-        return round(point["scale"], 6), round(point["rotation"], 6)
-
-    if sorted(map(key, recorded)) != sorted(key(point) for mine in points for point in mine):
+    if sorted(map(point_key, recorded)) != sorted(point_key(point) for mine in points for point in mine):
         raise RuntimeError("not the trials that were asked for")
 
 
@@ -265,8 +286,10 @@ def measure(case: Case, folder: Path, workers: int, threads: int, repeats: int) 
 INTRODUCTION = (
     "The same trials in turn, pruning none, by as many processes of PtyRAD's hypertune as there are workers, all on "
     'one SQLite file, and by `python -m ptydask run`. "Whole" is from the start of the first process to the end of '
-    'the last, "trials only" from the start of the first trial to the end of the last. "In recon_step" is the share '
-    "of the workers' time that PtyRAD's reconstruction steps took: 1 is the floor below which no tuner gets."
+    'the last, "trials only" from the start of the first trial to the end of the last, "while at work" for each worker '
+    "from its own first to its own last: of two workers one has nothing left at the end for half a trial on average. "
+    "\"In recon_step\" is the share of the workers' time that PtyRAD's reconstruction steps took: 1 is the floor below "
+    "which no tuner gets."
 )
 
 REST = (

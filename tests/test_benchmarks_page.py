@@ -257,10 +257,16 @@ def test_each_tuner_gets_trials_that_its_cost_shows_in(bench: SimpleNamespace) -
 
 def test_comparison_with_ptyrad_has_medians_and_their_ratio(bench: SimpleNamespace) -> None:
     run = bench.vs_ptyrad.Outcome(
-        40, whole=60, span=50, recon=40, workers=2, files=244, size=1_000_000, cpu=80, start=4
+        40, whole=60, span=50, recon=40, at_work=80, workers=2, files=244, size=1_000_000, cpu=80, start=4
     )
     twice = bench.vs_ptyrad.replace(run, whole=30, span=25)
     rows = {row[0]: row[1:] for row in bench.vs_ptyrad.compare([run, run], [twice, run, twice]).rows}
     assert rows["trials an hour, whole"] == ("2400 (2400-2400)", "4800 (2400-4800)", "2.00")
     assert rows["in recon_step, trials only"][2] == "2.00"
+    assert rows["in recon_step, while at work"][1] == "0.50 (0.50-0.50)"
     assert rows["files left"] == ("244 (244-244)", "244 (244-244)", "1.00")
+
+
+def test_a_workers_time_ends_with_its_own_last_trial(bench: SimpleNamespace) -> None:
+    trials = [("first", 0, 10), ("second", 1, 4), ("second", 5, 9)]
+    assert bench.vs_ptyrad.work_seconds(trials) == 10 + 8
