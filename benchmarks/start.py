@@ -19,9 +19,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from processes import cpu_seconds
 from sections import Table, add_write_argument, spread, write_section
+
+from ptydask.distributions import FloatRange
+from ptydask.model import ComponentSpec
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from ptydask.storage.urls import StorageSpec
 
 HEAVY = ("numpy", "h5py", "optuna", "pydantic", "ptyrad", "distributed", "scipy", "pandas", "matplotlib", "torch")
 _TELL = (
@@ -76,6 +85,79 @@ def imported_by(args: Sequence[str], folder: Path) -> str:
     return ", ".join(done.stderr.splitlines()[-1].split()[1:]) or "none"
 
 
+# --- workers that come late -----------------------------------------------------------------------------
+
+SPACE = {f"x{index}": FloatRange(0.0, 1.0) for index in range(6)}
+STUDY = "late"
+LATE = 10_000
+"""Trials of the study that they come to."""
+
+
+def call_late_workers(folder: Path, trials: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds in which a worker has the values of its first trial, in a study of ``trials``, by sampler."""
+    import optuna
+
+    from ptydask.clusters import ClusterRequest
+    from ptydask.clusters.local import ThisMachine
+    from ptydask.storage import urls
+    from ptydask.storage.transport import JournalService, withdraw
+
+    spec = urls.StorageSpec("journal", folder / "late.journal")
+    seconds: dict[str, list[float]] = {name: [] for name in ("RandomSampler", "TPESampler")}
+    with ThisMachine().open(ClusterRequest(1, 1)) as cluster:
+        client = cluster.client
+        client.wait_for_workers(1, timeout=120)
+        service = JournalService(spec.journal, client.id)
+        client.register_plugin(service)
+        storage = urls.connect(spec, client)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(storage=storage, study_name=STUDY)
+        study.add_trials(ended_trials(trials))
+        for _ in range(repeats):
+            for sampler, taken in seconds.items():
+                taken.append(client.submit(sample_first, spec, sampler, pure=False).result())
+        withdraw(client, service.name)
+    return seconds
+
+
+def ended_trials(number: int) -> list[FrozenTrial]:
+    """Trials of 6 parameters and 3 reports, with values that a sampler can learn from."""
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+    trials = []
+    distributions: dict[str, BaseDistribution] = {
+        name: optuna.distributions.FloatDistribution(dist.low, dist.high) for name, dist in SPACE.items()
+    }
+    for index in range(number):
+        params = {name: (index * 7919 % (1009 + 2 * place)) / 1100 for place, name in enumerate(SPACE)}
+        value = sum(each**2 for each in params.values())
+        reports = {step: value + 1 / step for step in (1, 2, 3)}
+        trials.append(
+            optuna.trial.create_trial(
+                value=value, params=params, distributions=distributions, intermediate_values=reports
+            )
+        )
+    return trials
+
+
+def sample_first(spec: StorageSpec, sampler: str) -> float:
+    """On a worker that knows nothing of the study: the seconds until its first trial has values."""
+    import optuna
+
+    from ptydask import sampling
+    from ptydask.storage import urls
+
+    begin = time.perf_counter()
+    storage = urls.connect(spec)
+    chosen = ComponentSpec(sampler)
+    draw = sampling.build_sampler(chosen, seed=7, space=SPACE)
+    sampling.suggest(optuna.load_study(study_name=STUDY, storage=storage, sampler=draw).ask(), SPACE, chosen)
+    taken = time.perf_counter() - begin
+    urls.disconnect(storage)
+    return taken
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,6 +186,7 @@ def main() -> None:
             for command, words in commands.items():
                 taken[command].append(call_command(words, folder))
             runs.append(call_run(params, folder / f"run{repeat}" / "study.h5", 2))
+        late = call_late_workers(folder, LATE, args.repeats)
         rows = [
             (
                 command,
@@ -123,9 +206,14 @@ def main() -> None:
             ("CPU of all processes, trials included", spread([one.cpu for one in runs], 2)),
         ),
     )
-    print(first, second, sep="\n\n")
+    third = Table(
+        (f"a worker that comes to a study of {LATE:,} trials", "s"),
+        tuple((f"to the values of its first trial, {name}", spread(taken, 2)) for name, taken in late.items()),
+    )
+    print(first, second, third, sep="\n\n")
     if args.write:
-        write_section("start", "How long commands take to begin", *_PARAGRAPHS[:1], first, *_PARAGRAPHS[1:], second)
+        whole, run, worker = _PARAGRAPHS
+        write_section("start", "How long commands take to begin", whole, first, run, second, worker, third)
 
 
 _PARAGRAPHS = (
@@ -136,6 +224,8 @@ _PARAGRAPHS = (
     "PyTorch's compiler where nothing is compiled) comes in when it is used, and Python's garbage collector rests "
     "meanwhile. What is left is PyTorch with its dynamo, which any optimizer imports. With GPUs each worker imports "
     "for itself, as CUDA cannot be used in a fork.",
+    "A worker that comes late reads what others have replayed of the journal, a snapshot, and what was added since, "
+    "once, at its first trial. TPE then sorts all trials by their values, as for any trial of a study so large.",
 )
 
 
