@@ -229,7 +229,7 @@ def studies(args: argparse.Namespace) -> list[tuple[str, str, int]]:
         for sampler in args.samplers
         for what in args.only
     ]
-    return [*rows, ("ptydask", "RandomSampler", 10_000)] if args.long else rows
+    return [*rows, ("ptydask", "RandomSampler", args.long)] if args.long else rows
 
 
 def title_of(what: str, sampler: str) -> str:
@@ -274,7 +274,7 @@ def main() -> int:
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     names = ["ptydask", *CONTENDERS]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
-    parser.add_argument("--long", action="store_true", help="also 10,000 trials of ptydask with random sampling")
+    parser.add_argument("--long", type=int, default=10_000, help="of one more study of ptydask, at random; 0: none")
     sections.add_write_argument(parser)
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
