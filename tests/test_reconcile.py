@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 import optuna
@@ -287,3 +291,16 @@ def test_a_checkpoint_that_is_of_no_use_is_no_progress() -> None:
             break
         book.retry(todo.trial)
     assert losses == 2, "the first attempt may have left it, the others did not"
+
+
+def test_what_a_trial_was_while_it_ran_is_not_kept() -> None:
+    """The driver looks at running trials every second; of one that ended it has what the storage has, no more."""
+    study = optuna.create_study()
+    book = OptunaStudy(study, STORE, cast(Any, SimpleNamespace(space={})))
+    trial = study.ask(fixed_distributions={"x": optuna.distributions.FloatDistribution(0, 1)})
+    trial.set_user_attr("store", STORE)
+    assert [running.number for running in book.running(datetime.now())] == [0]  # noqa: DTZ005 - as Optuna's are
+    as_it_ran = weakref.ref(study.get_trials(deepcopy=False)[0])
+    study.tell(trial, 1.0)
+    gc.collect()
+    assert as_it_ran() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,23 @@ def test_index_while_running(tmp_path: Path) -> None:
         store.finish()
         assert (trial.arrays["object_phase"].read() == phase(0)).all()  # it is in the packed file by now
         assert not results.live
+
+
+def test_records_share_their_texts(tmp_path: Path) -> None:
+    """Records that came one by one, from workers or from a file, have names and places as the same objects."""
+    path = tmp_path / "results.h5"
+    store = Store.open(path, meta())
+    for number in range(3):
+        written = put(store, record(number))
+        store.discard(number)
+        store.add(pickle.loads(pickle.dumps(record(number))), written)
+    with reader.open(store.finish()) as results:
+        read = results.records()
+    for records in (store.records.values(), read):
+        mappings = [mapping for made in records for mapping in (made.params, made.metrics)]
+        places = [text for made in records for text in (made.worker, made.host, made.job, made.device, made.origin)]
+        texts = [name for mapping in mappings for name in mapping] + places
+        assert len({id(text) for text in texts}) == len(set(texts)) == 9
 
 
 def test_index_links_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +19,7 @@ from optuna.trial import TrialState as State
 from ptydask.storage import study_journal
 from ptydask.storage.journal import decode, encode
 from ptydask.storage.study_journal import StudyJournal, snapshot_due
+from ptydask.trial.reconcile import lease
 
 
 class Lines(BaseJournalBackend):
@@ -94,6 +97,39 @@ def test_distributions_are_shared_by_trials_that_have_the_same() -> None:
     first, second, swapped, less = storage.get_all_trials(study, deepcopy=False)
     assert first.distributions is second.distributions
     assert [[*trial.distributions] for trial in (first, swapped, less)] == [["x", "y"], ["y", "x"], ["x"]]
+
+
+def read_texts(value: Any) -> Iterator[str]:
+    """Every text in what Optuna has of a trial, keys included."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from (key, *read_texts(part))
+    elif isinstance(value, str):
+        yield value
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_trials_share_their_texts(late: bool) -> None:
+    """Of 200 trials each has one text for itself, the key of its task; also where they come from a snapshot."""
+    lines, space = Lines(), {"scale": FloatDistribution(0, 1), "optimizer": CategoricalDistribution(["adam", "sgd"])}
+    storage = StudyJournal(lines)
+    study = storage.create_new_study([StudyDirection.MINIMIZE], "a")
+    for number in range(200):
+        trial = storage.create_new_trial(study)
+        storage.set_trial_user_attr(trial, "lease", lease("store", f"trial-{number}", "worker-1", "node1", "17"))
+        for name, distribution in space.items():
+            storage.set_trial_param(trial, name, number % 2, distribution)
+        storage.set_trial_user_attr(trial, "gradient", {"slopes": {"scale": 0.1}})
+        storage.set_trial_state_values(trial, State.COMPLETE, [1.0])
+    if late:
+        storage.get_all_trials(study)
+        snapshot = pickle.dumps(storage._replay_result)
+        storage = StudyJournal(lines)
+        storage.restore_replay_result(snapshot)
+    trials = storage.get_all_trials(study, deepcopy=False)
+    assert trials == JournalStorage(lines).get_all_trials(study)
+    texts = [text for trial in trials for part in (trial.params, trial.user_attrs) for text in read_texts(part)]
+    assert len({id(text) for text in texts}) == len(set(texts)) == 200 + 15
 
 
 def test_snapshots_become_rare() -> None:

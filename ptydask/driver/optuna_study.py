@@ -75,7 +75,8 @@ class OptunaStudy:
     def running(self, now: datetime) -> tuple[RunningTrial, ...]:
         """Trials of this store under way."""
         running = self.study.get_trials(deepcopy=False, states=(State.RUNNING,))
-        own = [trial for trial in running if self._as_begun(trial).store == self.store]
+        # Not :meth:`_as_begun`, which would keep each of them as it is now, beside what it becomes.
+        own = [trial for trial in running if _to_begun_trial(trial).store == self.store]
         return tuple(_to_running_trial(trial, self._values(trial), now) for trial in own)
 
     def _values(self, trial: FrozenTrial) -> dict[str, Any]:

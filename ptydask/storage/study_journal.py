@@ -1,8 +1,8 @@
 """Optuna's JournalStorage for studies of many thousand trials: what a call costs does not grow with them.
 
 A trial that has ended never changes. So it is looked at once, kept in lists by its state, and shares its distributions
-with the others, of which Optuna makes anew those of each trial. What a process replays that joins late is bounded by a
-snapshot that is taken less and less often, so that all of them together cost a trial the same at any time.
+and texts with the others, of which Optuna makes anew those of each trial. What a process replays that joins late is
+bounded by a snapshot that is taken less and less often, so that all of them together cost a trial the same at any time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from bisect import insort
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
@@ -20,7 +21,9 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as State
 
+from ptydask.interning import intern_text, intern_texts
 from ptydask.storage.ahead import AheadBackend
+from ptydask.trial.reconcile import TASK
 
 SNAPSHOT_EVERY = 100
 """Trials from one snapshot to the next in a study that is small: as Optuna's own."""
@@ -59,6 +62,7 @@ class _TrialLists:
             trial = self.trials[number] = by_id[ids[number]]
             if trial.state.is_finished():
                 self._share_distributions(trial)
+                _share_texts(trial)
                 insort(self.ended.setdefault(trial.state, []), trial, key=attrgetter("number"))
             else:
                 self.under_way.append(number)
@@ -80,6 +84,19 @@ class _TrialLists:
         if len(parts) == 1:
             return parts[0].copy()
         return sorted((trial for part in parts for trial in part), key=attrgetter("number"))
+
+
+def _share_texts(trial: FrozenTrial) -> None:
+    """Have names, choices and what stands in the lease be the same objects in all trials."""
+    trial.params = intern_texts(trial.params)
+    trial.user_attrs = {intern_text(name): _share_parts(value) for name, value in trial.user_attrs.items()}
+
+
+def _share_parts(value: Any) -> Any:
+    if type(value) is not dict:
+        return intern_text(value)
+    # A task's key is one trial's own: it would only fill Python's table of interned texts.
+    return {intern_text(key): part if key == TASK else _share_parts(part) for key, part in value.items()}
 
 
 class StudyJournal(JournalStorage):

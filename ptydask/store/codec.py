@@ -9,10 +9,14 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from ptydask.interning import intern_text, intern_texts
 from ptydask.lineage import StageLineage
 from ptydask.model import HeldOut, KeepOptions, Reason, Scalar, StudyMeta, TrialRecord, TrialState
 
 _FLOAT = "$float"
+_MAPPINGS = ("params", "metrics", "gradient")
+_REPEATED = ("origin", "worker", "host", "job", "device")
+"""Fields of texts that few trials have for themselves."""
 _SINCE_2 = ("gradient", "relative_decrease", "iterations", "last_step")
 """Fields that a record of format 1 did not have: they are in the text where they say something."""
 _META_SINCE = ("held_out", "own_metrics", "lineage")
@@ -67,7 +71,18 @@ def record_from_json(text: str, traceback: str = "") -> TrialRecord:
     """The record again. Raises ValueError, KeyError or TypeError on any other text."""
     columns = loads(text)
     columns["state"], columns["reason"] = TrialState(columns["state"]), Reason(columns["reason"])
-    return TrialRecord(**columns, traceback=traceback)
+    return TrialRecord(**_intern_repeated(columns), traceback=traceback)
+
+
+def share_texts(record: TrialRecord) -> TrialRecord:
+    """The record with one object for each text that most records repeat, as :func:`record_from_json` gives it."""
+    return TrialRecord(**_intern_repeated(_field_values(record)))
+
+
+def _intern_repeated(columns: dict[str, Any]) -> dict[str, Any]:
+    mappings = {name: intern_texts(dict(columns[name])) for name in _MAPPINGS if name in columns}
+    texts = {name: intern_text(columns[name]) for name in _REPEATED if name in columns}
+    return {**columns, **mappings, **texts}
 
 
 def meta_to_json(meta: StudyMeta) -> str:

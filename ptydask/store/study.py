@@ -139,6 +139,7 @@ class Store:
         number = record.number
         if self._records.get(number) == record:
             return
+        record = codec.share_texts(record)
         row = index.TrialRow(record, names.shard_path(self.folder, number))
         if written is None:
             self._unread.add(number)

@@ -19,6 +19,8 @@ from ptydask.run_snapshot import RunningTrial
 
 ALIKE = 3
 """So many trials that fail alike before any other has ended well are the study's fault, not theirs."""
+TASK = "task"
+"""What the lease of a trial calls the key of its task, which no other trial has."""
 OUTLIVED = 1.25, 2.0
 """A trial has outlived those that failed after so many times their longest time, and so many seconds more."""
 
@@ -83,14 +85,14 @@ class ReconcileStep:
 
 
 def begun_from_attrs(number: int, state: str, params: Mapping[str, Any], attrs: Mapping[str, Any]) -> BegunTrial:
-    """A :class:`BegunTrial` from the attributes that :func:`lease` writes."""
+    """A :class:`BegunTrial` from the attributes that :func:`lease` writes; ``params`` are kept, not copied."""
     lease = attrs.get("lease") or {}
     return BegunTrial(
         number,
         state,
-        dict(params),
+        params,
         store=str(lease.get("store", attrs.get("store", ""))),
-        task=str(lease.get("task", "")),
+        task=str(lease.get(TASK, "")),
         attempt=int(attrs.get("attempt", 1)),
         losses=int(attrs.get("losses", 0)),
         resumed=int(attrs.get("resumed", 0)),
@@ -103,7 +105,7 @@ def begun_from_attrs(number: int, state: str, params: Mapping[str, Any], attrs: 
 
 def lease(store: str, task: str, worker: str, host: str, job: str) -> dict[str, str]:
     """What a trial carries while somebody works on it."""
-    return {"store": store, "task": task, "worker": worker, "host": host, "job": job}
+    return {"store": store, TASK: task, "worker": worker, "host": host, "job": job}
 
 
 def steps(
