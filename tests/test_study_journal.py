@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import pickle
 import random
+import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as State
 
 from ptydask.storage import study_journal
-from ptydask.storage.journal import decode, encode
+from ptydask.storage.journal import FileBackend, JournalFile, decode, encode
 from ptydask.storage.study_journal import StudyJournal, snapshot_due
 from ptydask.trial.reconcile import lease
 
@@ -31,7 +33,7 @@ class Lines(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self.lines += encode(logs)
 
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         return decode(self.lines[log_number_from:])
 
 
@@ -130,6 +132,30 @@ def test_trials_share_their_texts(late: bool) -> None:
     assert trials == JournalStorage(lines).get_all_trials(study)
     texts = [text for trial in trials for part in (trial.params, trial.user_attrs) for text in read_texts(part)]
     assert len({id(text) for text in texts}) == len(set(texts)) == 200 + 15
+
+
+def test_a_study_that_goes_on_is_not_there_twice(tmp_path: Path) -> None:
+    """A process that replays 500 trials never has much more than them: not all entries, nor distributions of each."""
+    file = JournalFile(tmp_path / "a.journal")
+    storage = StudyJournal(FileBackend(file))
+    study = storage.create_new_study([StudyDirection.MINIMIZE], "a")
+    state, time = State.COMPLETE, "2025-01-01T00:00:00.000000+00:00"
+    space = dict.fromkeys(["scale", "rotation", "shear"], distribution_to_json(FloatDistribution(0, 1)))
+    begin = {"op_code": 4, "study_id": study, "datetime_start": time}
+    reports = [{"op_code": 7, "step": step, "intermediate_value": 1.0} for step in range(9)]
+    end = {"op_code": 6, "state": state, "values": [1.0], "datetime_complete": time}
+    entries = [{**begin, "distributions": space, "params": dict.fromkeys(space, 0.5)}, *reports, end]
+    for trial in range(500):
+        file.append(encode({"worker_id": "", "trial_id": trial, **entry} for entry in entries))
+    tracemalloc.start()
+    try:
+        again = StudyJournal(FileBackend(file))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    file.close()
+    assert len(again.get_all_trials(study, states=(State.COMPLETE,))) == 500
+    assert peak < 500 * 5000  # bytes
 
 
 def test_snapshots_become_rare() -> None:

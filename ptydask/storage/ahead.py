@@ -14,7 +14,7 @@ import sys
 import threading
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
@@ -52,8 +52,8 @@ class AheadBackend(BaseJournalBackend):
         """Own lines that were replayed and have not come back, and their trials."""
         self._unsent: list[bytes] = []
         """Those of them that are not sent either."""
-        self._entries: list[dict[str, Any]] = []
-        """What the replay is given, in its order: the last batch, until it has asked for what comes after it."""
+        self._entries: list[bytes] = []
+        """The lines that the replay is given, in its order: the last batch, until it asks for what comes after it."""
         self._first = 0
         """The number of the first of them in the replay."""
         self._appended = False
@@ -89,11 +89,11 @@ class AheadBackend(BaseJournalBackend):
         else:
             self._ahead.extend(zip(lines, [log["trial_id"] for log in logs], strict=True))
             self._unsent.extend(lines)
-            self._entries.extend(decode(lines))
+            self._entries.extend(lines)
             self._send_soon()
         self._appended = True
 
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Entries from a number on; right after an append, those that it brought."""
         if not self._first <= log_number_from <= self._first + len(self._entries):
             # A replay that begins at a snapshot, or begins again: numbers are the journal's.
@@ -104,7 +104,7 @@ class AheadBackend(BaseJournalBackend):
         appended, self._appended, self._first = self._appended, False, log_number_from
         if not (appended or self.content or self._is_fresh()):
             self._ask()
-        return list(self._entries)
+        return decode(self._entries.copy())
 
     def flush(self) -> None:
         """Return when everything that was appended is with the journal's owner."""
@@ -127,11 +127,15 @@ class AheadBackend(BaseJournalBackend):
             if self._ahead and line == self._ahead[0][0]:
                 self._ahead.popleft()
                 continue
-            (entry,) = decode([line])
-            if entry["op_code"] == _SET_STATE and line not in lines:
-                self._overtaken |= any(entry["trial_id"] == trial for _, trial in self._ahead)
-            self._entries.append(entry)
+            if self._ahead and line not in lines:
+                self._overtaken |= self._closes_own(line)
+            self._entries.append(line)
         self._note_answer()
+
+    def _closes_own(self, line: bytes) -> bool:
+        """Whether it ends, or begins anew, a trial of which own lines have not come back."""
+        (entry,) = decode([line])
+        return entry["op_code"] == _SET_STATE and any(entry["trial_id"] == trial for _, trial in self._ahead)
 
     @property
     def is_level(self) -> bool:
