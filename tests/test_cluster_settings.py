@@ -6,7 +6,9 @@ import resource
 from types import SimpleNamespace
 from typing import Any, cast
 
+import dask
 import pytest
+from distributed.batched import BatchedSend
 
 from ptydask.clusters.settings import (
     HEARTBEATS,
@@ -39,6 +41,12 @@ def test_a_worker_is_told_when_its_next_heartbeat_is_due(answer: dict[str, Any])
     told = scheduler.handlers["heartbeat_worker"](address="tls://w")
     assert told["status"] == answer["status"]
     assert told.get("heartbeat-interval") == (heartbeat_interval(400) if "heartbeat-interval" in answer else None)
+
+
+def test_dask_keeps_few_messages_of_each_worker() -> None:
+    """They hold whole tasks: with Dask's own thousand of each worker the driver would grow with every trial."""
+    with dask.config.set(SETTINGS):
+        assert BatchedSend(interval="1ms").recent_message_log.maxlen == 10
 
 
 def test_the_driver_may_open_more_files_than_a_shell_allows() -> None:

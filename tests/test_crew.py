@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from dask.utils import key_split
 from distributed import KilledWorker
 from distributed.comm import CommClosedError
 
@@ -322,3 +323,11 @@ def test_a_scheduler_that_does_not_answer_is_one_line(plan: StudyPlan, monkeypat
     monkeypatch.setattr(workers, "ncores", closed)
     with pytest.raises(crews.StoppedEarly, match="does not answer"):
         WorkerPool(setup(plan), cast(Any, workers), lambda text: None).update(1)
+
+
+def test_dask_does_not_remember_the_keys_of_tasks(plan: StudyPlan) -> None:
+    """It would keep those of 100,000 trials, to know what is before the hyphen."""
+    crew, _ = of(plan)
+    assert key_split("trial-0123456789abcdef0123456789abcdef") == "trial"
+    crew.update(1)
+    assert key_split.cache_info().currsize == 0

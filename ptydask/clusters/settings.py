@@ -51,6 +51,10 @@ SETTINGS: Mapping[str, object] = {
     "distributed.admin.tick.limit": "60s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.system-monitor.disk": False,
+    # An hour of them: Dask keeps 7200, some MB of every process.
+    "distributed.admin.system-monitor.log-length": 360,
+    # What Dask keeps for its developers, of each worker the last thousand messages, is a MB of the driver's for each.
+    "distributed.admin.low-level-log-length": 10,
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.comm.timeouts.connect": "60s",
 }

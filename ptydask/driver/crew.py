@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dask
+from dask.utils import key_split
 from distributed import Client, Future, KilledWorker
 
 from ptydask import worker
@@ -156,6 +157,7 @@ class WorkerPool:
                 self._collect_preparation(address, member)
         self._tend_cluster(unfinished, longest)
         self._check_any_worker()
+        key_split.cache_clear()  # Dask remembers the keys of 100,000 tasks there; each of ours is seen once
         return lost
 
     def idle_workers(self, longest: float = 0.0) -> list[str]:
