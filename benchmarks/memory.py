@@ -1,11 +1,13 @@
 """The memory of workers on one machine: of one data set with a copy each and with one for all; of many trials.
 
-    python benchmarks/memory.py [--scan 64] [--pixels 128] [--workers 1 2] [--repeats 2] [--trials 500] [--write]
+    python benchmarks/memory.py [--scan 64] [--pixels 128] [--workers 1 2] [--repeats 2] [--trials 500]
+        [--driver-trials 3000] [--write]
 
 Linux only. Workers are processes that each open a session of PtyRAD on the CPU for the same study and read all of its
 patterns. What counts is the proportional set size (PSS): a page that two processes have is half a page of each, so that
 the sum is what the machine lacks. "With a copy each" is what workers had before they shared, and have where they
-cannot. Then one worker runs many tiny trials, and its memory is taken every now and then.
+cannot. Then one worker runs many tiny trials, and one driver has two workers run many that do nothing; the memory of
+either is taken every now and then.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import NeverSaved
+from processes import NeverSaved, use_toy_engine
 from queue_memory import MIB, DataSet, read_memory
 from sections import Table, add_write_argument, spread, write_section
 
 SHARED, OWN = "one for all", "one each"
-FLAT = "flat"
+FLAT, DRIVER = "flat", "driver"
 
 
 def _go_on(*_: object) -> bool:
@@ -74,6 +76,32 @@ def be_flat(params: Path, trials: int) -> None:
             gc.collect()
             sample = read_memory(os.getpid())
             print(json.dumps([number, sample.rss, time.process_time()]), flush=True)
+
+
+def be_driver(folder: Path, trials: int) -> None:
+    """Run a study of trials that do nothing, and say as it grows what memory the driver's process has."""
+    import contenders
+    import orchestration
+    import yaml
+
+    import ptydask
+    from ptydask.store import Store
+
+    record = Store.add
+
+    def record_and_tell(store: Store, *args: Any) -> None:
+        record(store, *args)
+        number = len(store.records)
+        if number == 100 or number % max(1, trials // 3) == 0:
+            print(json.dumps([number, read_memory(os.getpid()).rss, time.process_time()]), flush=True)
+
+    Store.add = record_and_tell  # type: ignore[method-assign]
+    use_toy_engine()
+    work = contenders.Work(folder, "RandomSampler", trials)
+    params = folder / "driver.yaml"
+    params.write_text(yaml.safe_dump(orchestration.study_params(work)))
+    options: dict[str, Any] = {"engine": "toy", "cluster": "local", "search": "file", "progress": False}
+    ptydask.run(params, workers=contenders.WORKERS, trials=trials, **options)
 
 
 def _start(params: Path, what: str) -> subprocess.Popen[str]:
@@ -125,13 +153,14 @@ def compare_copies(params: Path, workers: Sequence[int], repeats: int) -> Table:
     return Table(columns, tuple(rows))
 
 
-def measure_flat(params: Path, trials: int) -> Table:
-    with _start(params, f"{FLAT} {trials}") as process:
+def measure_growth(path: Path, what: str, trials: int) -> Table:
+    """The memory of a process over many trials: of a worker for a params file, or of a driver for a folder."""
+    with _start(path, f"{what} {trials}") as process:
         assert process.stdout is not None
-        samples = [json.loads(line) for line in process.stdout]
+        samples = [json.loads(line) for line in process.stdout if line.startswith("[")]
     if process.returncode != 0:
-        raise SystemExit("the worker with many trials failed")
-    rows = tuple((f"{number}", f"{rss / MIB:.1f}", f"{cpu:.1f}") for number, rss, cpu in samples)
+        raise SystemExit(f"the {what} process with many trials failed")
+    rows = tuple((f"{number:,}", f"{rss / MIB:.1f}", f"{cpu:.1f}") for number, rss, cpu in samples)
     return Table(("trials", "resident, MiB", "CPU since its start, s"), rows)
 
 
@@ -142,13 +171,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--trials", type=int, default=500, help="of the worker with many")
+    parser.add_argument("--driver-trials", type=int, default=3000, help="of the driver")
     parser.add_argument("--params", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--be", help=argparse.SUPPRESS)
     add_write_argument(parser)
     args = parser.parse_args()
     if args.be is not None:
-        if args.be.startswith(FLAT):
-            be_flat(args.params, int(args.be.split()[1]))
+        what, _, trials = args.be.partition(" ")
+        if what == FLAT:
+            be_flat(args.params, int(trials))
+        elif what == DRIVER:
+            be_driver(args.params, int(trials))
         else:
             be_worker(args.params, args.be)
         return
@@ -157,8 +190,10 @@ def main() -> None:
         large, tiny = DataSet("large", args.scan, args.pixels), DataSet("tiny", 8, 32)
         together = compare_copies(large.write(folder, 1), args.workers, args.repeats)
         print(together, flush=True)
-        flat = measure_flat(tiny.write(folder, 1), args.trials)
+        flat = measure_growth(tiny.write(folder, 1), FLAT, args.trials)
         print(flat, flush=True)
+        driver = measure_growth(folder, DRIVER, args.driver_trials)
+        print(driver, flush=True)
     if args.write:
         write_section(
             "memory",
@@ -170,6 +205,12 @@ def main() -> None:
             together,
             "One worker and many trials of 2 iterations of 8 x 8 patterns of 32 x 32.",
             flat,
+            "One driver and many trials that do nothing, of 6 floats and 3 reports, by two workers. For each it keeps "
+            "Optuna's trial (1.9 kB, as every worker does), the record (1.1 kB), and what the index is written of "
+            "(1.6 kB): the record's text, its place, digests. More parameters, reports (0.1 kB each) and thumbnails "
+            "come on top. The latest lines of the journal and the index while it is written, the rest, have an upper "
+            "limit: 5 and 32 MiB.",
+            driver,
             "On a GPU each worker has a copy of its own. What CUDA hands from one process to others "
             "(`cudaIpcGetMemHandle`) is not defined once the process that allocated it has ended, and a worker may be "
             "killed at any time. Memory of `cuMemCreate`, whose handle is a file descriptor, would outlive it as the "

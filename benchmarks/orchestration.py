@@ -131,7 +131,7 @@ def run_ptydask(work: Work) -> list[Sample]:
 
     JournalService.answer = counting  # type: ignore[method-assign]
     params = work.folder / "params.yaml"
-    params.write_text(yaml.safe_dump(_params(work)))
+    params.write_text(yaml.safe_dump(study_params(work)))
     with sampled(lambda: (counted["ended"], counted["calls"])) as samples:
         ptydask.run(
             params,
@@ -145,7 +145,8 @@ def run_ptydask(work: Work) -> list[Sample]:
     return samples
 
 
-def _params(work: Work) -> dict[str, object]:
+def study_params(work: Work) -> dict[str, object]:
+    """The params file of the study."""
     float_range = {"state": True, "suggest": "float", "kwargs": {"low": contenders.LOW, "high": contenders.HIGH}}
     return {
         "init_params": {"iterations": contenders.STEPS, "bare": True},

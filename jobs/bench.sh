@@ -17,7 +17,7 @@
 # engine: operations of an iteration, as on a GPU, and seconds: PtyRAD's own, and with each fast path alone.
 # start: how long commands take to begin, and a run to its first iteration.
 # threads: an iteration of one worker with all cores and of one a core, beside busy processes.
-# memory: what workers of one machine hold with one copy of the data and with one each; a worker over many trials.
+# memory: what workers of one machine hold with one copy of the data and with one each; a worker and a driver over many trials.
 # queue_memory: what workers of a queue hold in each study, beside that study alone.
 # upkeep: verify, pack, thinning, report and all that reads a study, of thousands of tiny trials.
 set -euo pipefail
