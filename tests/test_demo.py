@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 import yaml
 
-from ptydask import demo
+from ptydask import config, demo
+from ptydask.config import Overrides
 from ptydask.demo import geometry, microscope
 from ptydask.demo.microscope import Experiment
 from ptydask.engines.ptyrad import release
@@ -115,6 +117,22 @@ def test_somebody_elses_params_file_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"params\.yaml: is there already"):
         demo.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [demo.PARAMS]
+
+
+def test_a_copied_folder_still_names_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a copy's params file names of the folder it was copied from is said, until it is told otherwise."""
+    first = demo.write(tmp_path / "first")
+    copy = Path(shutil.copytree(first.parent, tmp_path / "copy")) / demo.PARAMS
+    assert config.load(first, Overrides()).notices == ()
+    assert config.load(copy, Overrides()).notices == (
+        f"init_params.meas_params.path is {first.with_name(demo.DATA)}, not the {demo.DATA} beside {demo.PARAMS}",
+        f"results go to {first.parent}, beside another {demo.PARAMS}, by recon_params.output_dir",
+    )
+    (data,) = config.load(copy, Overrides(results=tmp_path / "chosen.h5")).notices
+    assert data.startswith("init_params.meas_params.path")
+    copy.write_text(copy.read_text().replace(str(first.parent), str(copy.parent)))
+    monkeypatch.chdir(tmp_path)
+    assert config.load(Path("copy") / demo.PARAMS, Overrides()).notices == ()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ class PtyradFormat:
         points = _tried_points(overrides, space, notices)
         metric, direction = _choose_metric(hyper, overrides)
         config[KEY] = canonical_section(config.get(KEY) or {}, hyper)
+        results = overrides.results or _results_path(recon, hyper.name)
+        notices[:0] = paths.find_copy_notices(config, source.path, None if overrides.results else results)
         plan = StudyPlan(
             name=hyper.name,
             source=source,
@@ -93,7 +95,7 @@ class PtyradFormat:
             pruner=hyper.pruner if hyper.on else None,
             budget=_choose_budget(hyper, overrides),
             storage=overrides.storage or (hyper.storage if hyper.on or given is not None else None),
-            results=overrides.results or _results_path(recon, hyper.name),
+            results=results,
             seed=seed,
             iterations=study.check_whole(recon.get("NITER", 200), "recon_params.NITER"),
             points=points,

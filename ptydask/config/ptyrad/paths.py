@@ -33,6 +33,30 @@ def expand(config: dict[str, Any]) -> None:
         section[name] = expand_path(section[name], key)
 
 
+def find_copy_notices(config: Mapping[str, Any], file: Path, results: Path | None) -> tuple[str, ...]:
+    """What the params file ``file``, copied with its folder, still names of the folder that it was copied from.
+
+    Absolute paths lead back there. So does a relative one: it starts at the working directory, not at the file.
+    ``results`` is where results go by ``config``; None where something else says that.
+    """
+    found = [
+        f"{key} is {section[name]}, not the {Path(section[name]).name} beside {file.name}"
+        for section, name, key in named(config)
+        if _are_two(file.parent / Path(section[name]).name, Path(section[name]))
+    ]
+    if results is not None and _are_two(results.parent / file.name, file):
+        found.append(f"results go to {results.parent}, beside another {file.name}, by recon_params.output_dir")
+    return tuple(found)
+
+
+def _are_two(path: Path, other: Path) -> bool:
+    """Whether both are there, and are not one file."""
+    try:
+        return path.exists() and other.exists() and not path.samefile(other)
+    except (OSError, ValueError):  # no file's name: who reads it says so
+        return False
+
+
 def named(
     config: Mapping[str, Any], ways: Iterable[tuple[str, ...]] = FILES
 ) -> Iterator[tuple[dict[str, Any], str, str]]:
