@@ -1,17 +1,21 @@
-"""How a queue ended: what its table and the user's command say."""
+"""What a queue asks of its cluster, and how it ended: what its table and the user's command say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from queue_cases import SNAPSHOT, queued
 from test_queue_view import Told
 
 from ptydask import running
+from ptydask.clusters import ClusterRequest
+from ptydask.clusters.local import ThisMachine
 from ptydask.driver.contract import RunOutcome
-from ptydask.driver.queue import QueueEnd, StudyEnd, facts_of_queue
+from ptydask.driver.queue import QueueEnd, StudyEnd, execute_queue, facts_of_queue
 from ptydask.errors import ClusterError, DataError, StoppedEarly
 from ptydask.progress.queue_view import summary_rows
 from ptydask.stop_signals import StopSignals, Terminated
@@ -27,6 +31,29 @@ def end(toy_engine: None, toy_params: Callable[..., Path]) -> Ends:
         return StudyEnd(queued(toy_params(name=name)).prepared, **how)  # type: ignore[arg-type]
 
     return ended
+
+
+def test_workers_are_asked_for_once_for_all(
+    toy_engine: None, toy_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that any study imports, each module once; and no more of them than the memory has room for in any."""
+    asked = list[ClusterRequest]()
+
+    def refuse(_place: ThisMachine, request: ClusterRequest) -> None:
+        asked.append(request)
+        raise ClusterError("no workers, says the test")
+
+    monkeypatch.setattr(ThisMachine, "open", refuse)
+    studies = list[Any]()
+    for name, workers, imports in (("gold", 4, ("torch", "ptyrad")), ("iron", 2, ("ptyrad", "scipy")), ("tin", 3, ())):
+        study: Any = queued(toy_params(name=name))
+        run = study.prepared
+        request = replace(run.cluster_request, workers=workers)
+        run = replace(run, plan=replace(run.plan, imports=imports), cluster_request=request)
+        studies.append(replace(study, prepared=run))
+    with pytest.raises(ClusterError, match="says the test"):
+        execute_queue(studies, [Told() for _ in studies], StopSignals())
+    assert [(request.imports, request.workers) for request in asked] == [(("torch", "ptyrad", "scipy"), 2)]
 
 
 @pytest.mark.parametrize(

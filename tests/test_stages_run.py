@@ -15,9 +15,14 @@ from optuna.storages.journal import JournalFileBackend
 from stage_cases import ROTATIONS, SCALES, grid, summarise, write_staged
 
 import ptydask as package
+from ptydask import config, engines
+from ptydask.clusters.local import ThisMachine
 from ptydask.config import Overrides
 from ptydask.driver import stages
-from ptydask.errors import ConfigError, PtydaskError, StoreError
+from ptydask.driver.conduct import prepare
+from ptydask.driver.prepare import RunRequest
+from ptydask.errors import ConfigError, DataError, PtydaskError, StoreError
+from ptydask.model import StudyPlan
 from ptydask.store import reader
 
 Ptydask = Callable[..., subprocess.CompletedProcess[str]]
@@ -272,3 +277,21 @@ def test_that_nothing_can_settle_names_its_stage(toy_params: Params) -> None:
     notices = {stage.stage.name: [text for text in stage.plan.notices if "can settle" in text] for stage in planned}
     assert [name for name, texts in notices.items() if texts] == ["rough", "turn", "again"]
     assert all(text.startswith("stages rough, turn, again: ") for texts in notices.values() for text in texts)
+
+
+def test_a_later_stage_without_room_is_refused_before_the_first(
+    toy_params: Params, toy_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On this machine; another has room of its own."""
+
+    def check(plan: StudyPlan) -> None:
+        if plan.lineage is not None and plan.lineage.name == "again":
+            raise DataError("does not fit")
+
+    monkeypatch.setattr(engines, "check_machine", check)
+    params = write_staged(toy_params)
+    request = RunRequest(params, Overrides(engine="toy"), cluster="local", workers=1)
+    with pytest.raises(DataError, match=r"does not fit .*stage again"):
+        prepare(request, config.read(params))
+    monkeypatch.setattr(ThisMachine, "here", False)
+    assert prepare(request, config.read(params)).plan.lineage is not None
