@@ -49,12 +49,12 @@ def open_session(params: Path) -> Any:
 
 def be_worker(params: Path, copies: str) -> None:
     """Open a session, read all patterns, run one trial, say what that cost; then wait to be ended."""
-    from ptydask.engines.ptyrad import measurements, release
+    from ptydask.engines.ptyrad import loading_place, release
     from ptydask.model import TrialInput
 
     release.installed()
     if copies == OWN:
-        measurements.SHARED_FROM = 2**62
+        loading_place.SHARED_FROM = 2**62
     wall, cpu = time.perf_counter(), time.process_time()
     session = open_session(params)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -16,7 +16,7 @@ from engine_cases import NEVER, SLOT, VARIANTS, assert_same, go_on, params, plan
 from ptydask.clusters import ClusterRequest, get
 from ptydask.config import Overrides
 from ptydask.driver.prepare import ChosenSite, RunRequest, prepare_plan, with_machine_notice
-from ptydask.engines.ptyrad import measurements, release, scratch_patterns
+from ptydask.engines.ptyrad import loading_place, measurements, release, scratch_patterns
 from ptydask.engines.ptyrad.loading_place import ScratchSpace
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.errors import DataError
@@ -103,7 +103,7 @@ def test_results_are_those_of_patterns_in_memory(
     expected = results(config, held_out)
     monkeypatch.setattr(scratch_patterns, "memory_limit", lambda: FITS_NOT)
     assert_same(results(config, held_out), expected)
-    monkeypatch.setattr(measurements, "SHARED_FROM", 0)
+    monkeypatch.setattr(loading_place, "SHARED_FROM", 0)
     first = PtyradSession(plan(config, held_out=held_out), SLOT)
     assert any(re.match(rf"{scratch}/ptydask-\w+ \(deleted\)", str(link)) for link in open_files())
     assert_same(results(config, held_out), expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,13 @@ def test_a_gpu_has_one_worker_with_trials_of_its_own(monkeypatch: pytest.MonkeyP
     assert (prepared.cluster_request.workers, prepared.options.total) == (2, 80)
 
 
+def worker_memory(init: Mapping[str, Any], scan: int, batch: int, scanned: int | None = None) -> WorkerMemory:
+    """What is counted for a scan of so many points a side, cropped from ``scanned``."""
+    points = dict.fromkeys(("pos_N_scan_slow", "pos_N_scan_fast"), scanned or scan)
+    config = {"init_params": {**points, **init}, "recon_params": {"BATCH_SIZE": {"size": batch}}}
+    return estimate_worker_memory(config, (scan, scan))
+
+
 @pytest.mark.parametrize(
     ("pixels", "scan", "init", "measured"),
     [(48, 24, {}, 0.46e9), (128, 64, {}, 0.96e9)],
@@ -262,8 +270,7 @@ def test_the_memory_of_a_worker_is_that_of_real_ones(
 ) -> None:
     """Never less than what a worker that was alone took, and not several times as much."""
     size = {"meas_Npix": pixels, "meas_calibration": {"mode": "dx", "value": 20.16 / pixels}, "pos_scan_step_size": 0.9}
-    config = {"init_params": {**size, **init}, "recon_params": {"BATCH_SIZE": {"size": 32}}}
-    needed = estimate_worker_memory(config, (scan, scan))
+    needed = worker_memory({**size, **init}, scan, 32)
     assert measured < needed.own + needed.shared < 1.5 * measured
 
 
@@ -271,23 +278,28 @@ def test_the_memory_of_a_worker_is_that_of_real_ones(
 def test_patterns_of_one_copy_are_counted_once(scan: int, size: float) -> None:
     """From 64 MiB on; a worker beside one that has read them took 0.50e9 then, one with its own 0.56e9."""
     init = {"meas_Npix": 64, "meas_calibration": {"mode": "dx", "value": 0.2}, "pos_scan_step_size": 0.4}
-    config = {"init_params": init, "recon_params": {"BATCH_SIZE": {"size": 16}}}
-    needed = estimate_worker_memory(config, (scan, scan))
+    needed = worker_memory(init, scan, 16)
     assert (needed.shared == 0) == (size < 64)
     assert needed.shared in (0, 2.5 * size * 2**20)
     own = 0.56e9 if size < 64 else 0.50e9
     assert own < needed.own < 1.5 * own
 
 
+def test_patterns_cropped_from_a_large_scan_are_one_copy() -> None:
+    """As a worker that loads them decides: what it takes to read them is not in the scan that is left."""
+    init = {"meas_Npix": 64, "meas_calibration": {"mode": "dx", "value": 0.2}, "pos_scan_step_size": 0.4}
+    whole, cropped = worker_memory(init, 40, 16), worker_memory(init, 40, 16, scanned=72)
+    assert (whole.shared, cropped.shared) == (0, 2.5 * 4 * 40**2 * 64**2)
+    assert whole.own == cropped.own + cropped.shared
+
+
 def test_what_a_batch_takes_is_each_workers_own() -> None:
     """A worker beside one that had read 256 MiB of patterns took 0.70e9, and not a copy of them."""
     size = {"meas_Npix": 128, "meas_calibration": {"mode": "dx", "value": 0.1575}, "pos_scan_step_size": 0.9}
-    config = {"init_params": size, "recon_params": {"BATCH_SIZE": {"size": 32}}}
-    assert 0.70e9 < estimate_worker_memory(config, (64, 64)).own < 0.9e9
+    assert 0.70e9 < worker_memory(size, 64, 32).own < 0.9e9
 
 
 def test_a_file_that_tells_little_has_an_estimate() -> None:
     """An object of unknown size or slices is no reason for one slow worker."""
     init = {"meas_Npix": 64, "meas_calibration": {"mode": "fitRBF"}, "obj_Nlayer": 3, "obj_z_pad": {"pad_layers": [1]}}
-    config = {"init_params": init, "recon_params": {"BATCH_SIZE": {"size": 32}}}
-    assert 0.5e9 < estimate_worker_memory(config, (16, 16)).own < 2e9
+    assert 0.5e9 < worker_memory(init, 16, 32).own < 2e9

@@ -11,7 +11,7 @@ import pytest
 from engine_cases import NEVER, SLOT, VARIANTS, assert_same, go_on, params, plan, trial, write_patterns
 from test_shared_copy import memory_of, own_copies
 
-from ptydask.engines.ptyrad import measurements, release
+from ptydask.engines.ptyrad import loading_place, measurements, release
 from ptydask.engines.ptyrad.session import PtyradSession
 from ptydask.errors import DataError
 from ptydask.model import HeldOut, StudyPlan, TrialInput
@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def share_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """However small; and none is left."""
-    monkeypatch.setattr(measurements, "SHARED_FROM", 0)
+    monkeypatch.setattr(loading_place, "SHARED_FROM", 0)
     yield
     assert own_copies() == []
 
@@ -85,7 +85,7 @@ def test_results_are_those_of_an_own_copy(
     changes, held_out = processed
     study = plan(params(data, changes), held_out=held_out)
     with monkeypatch.context() as patch:
-        patch.setattr(measurements, "SHARED_FROM", 2**62)
+        patch.setattr(loading_place, "SHARED_FROM", 2**62)
         expected = sessions.open(study).run(trial(), go_on, NEVER)
     assert own_copies() == []
     for _ in range(2):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ptydask.engines.ptyrad.loading_place import are_shared
 from ptydask.model import KeepOptions, WorkerMemory
 from ptydask.space import tunables
 
@@ -49,12 +50,11 @@ _PROCESS = 550e6
 _READING = 2.5
 """Sizes of the patterns that they take while they are read and prepared: of values in single precision 1.3, of others
 as many more as they are larger."""
-SHARED_FROM = 2**26
-"""Bytes of patterns from which on the workers of a machine have one copy: fewer are read sooner than found."""
 
 
 def estimate_worker_memory(config: Mapping[str, Any], scan: tuple[int, int]) -> WorkerMemory:
-    """The memory of workers that reconstruct on a CPU; ``scan`` are the scan points (slow, fast).
+    """The memory of workers that reconstruct on a CPU; ``scan`` are the scan points (slow, fast)
+    that ``meas_crop`` leaves.
 
     Of what the file does not say, an object of patterns without overlap for instance, a generous guess.
     """
@@ -68,8 +68,7 @@ def estimate_worker_memory(config: Mapping[str, Any], scan: tuple[int, int]) -> 
     volume = 2 * 4 * 4 * int(init.get("obj_omode_max") or 1) * slices * (_object_pixels(init, scan) or 25 * pixels**2)
     waves = (30 + 6 * modes * slices) * 8 * int(config["recon_params"]["BATCH_SIZE"]["size"]) * pixels**2
     own, reading = _PROCESS + volume + waves, _READING * patterns
-    read_once = positions * 4 * int(init["meas_Npix"]) ** 2 >= SHARED_FROM
-    return WorkerMemory(own, shared=reading) if read_once else WorkerMemory(own + reading, shared=0)
+    return WorkerMemory(own, shared=reading) if are_shared(init) else WorkerMemory(own + reading, shared=0)
 
 
 def _probe_pixels(init: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Whether patterns fit the memory of a worker's machine, and where they are kept if not. Pure, no PtyRAD."""
+"""Where patterns are kept: in a worker's own memory, in one copy of its machine's, in a file. Pure, no PtyRAD."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ptydask.machine import MemoryLimit
 
 _SINGLE = 4
 """Bytes of a value in single precision, which PtyRAD computes with."""
+SHARED_FROM = 2**26
+"""Bytes of patterns from which on the workers of a machine have one copy: fewer are read sooner than found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class LoadingMemory:
 def count_values(init: Mapping[str, Any]) -> int:
     """Values of all patterns as PtyRAD reads them, before it crops or pads."""
     return int(init["pos_N_scan_slow"]) * int(init["pos_N_scan_fast"]) * int(init["meas_Npix"]) ** 2
+
+
+def are_shared(init: Mapping[str, Any]) -> bool:
+    """Whether the workers of a machine that have the patterns in its memory have one copy of them."""
+    return _SINGLE * count_values(init) >= SHARED_FROM
 
 
 def estimate_loading(init: Mapping[str, Any], itemsize: int, *, counts_held_out: bool) -> LoadingMemory:

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from ptydask.engines import shared_copy
 from ptydask.engines.ptyrad import hdf5_patterns, release, scratch_patterns
 from ptydask.engines.ptyrad.counts import CountSplit, explain_uncounted, split_counts
-from ptydask.engines.ptyrad.footprint import SHARED_FROM
 from ptydask.engines.ptyrad.held_out_score import HeldOutCounts
-from ptydask.engines.ptyrad.loading_place import count_values
+from ptydask.engines.ptyrad.loading_place import are_shared
 from ptydask.errors import DataError, one_line
 from ptydask.store.foreign.damage import explain_unreadable
 
@@ -142,7 +141,7 @@ def load(
     preloaded = bool(config["model_params"].get("preload_data", True))
     folder = scratch_patterns.choose_folder(config, file, counts_held_out=split is not None)
     read = partial(_read_patterns, config, seed, file, split, folder)
-    if contents and 4 * count_values(init_params) >= SHARED_FROM and not (preloaded and device != "cpu"):
+    if contents and are_shared(init_params) and not (preloaded and device != "cpu"):
         identity = f"{contents} {release.installed().version} {np.__version__} {key}"
         try:
             patterns = _share_patterns(identity, read, folder)
