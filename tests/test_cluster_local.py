@@ -12,9 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import dask
 import psutil
 import pytest
 from distributed.core import Status
+from distributed.diskutils import WorkSpace
 
 from ptydask.clusters import (
     DIED_LOADING,
@@ -165,6 +167,21 @@ def test_workers_are_forks_of_a_server_that_ends_with_them(monkeypatch: pytest.M
         assert psutil.Process(server).ppid() == os.getpid()
     assert not psutil.pid_exists(server)
     assert forkserver._forkserver._preload_modules == ["a_module_of_the_program"]
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_leave_nothing_in_the_scratch_space(tmp_path: Path) -> None:
+    """Nor do those of a driver that was killed; what is locked belongs to a worker of another."""
+    with dask.config.set({"temporary-directory": str(tmp_path)}):
+        space = WorkSpace(str(tmp_path / "dask-scratch-space"))
+        running = space.new_work_dir(prefix="worker-")
+        (tmp_path / "dask-scratch-space" / "worker-gone.dirlock").touch()
+        with ThisMachine().open(ClusterRequest(1, 1)) as workers:
+            workers.client.wait_for_workers(1, timeout=60)
+        left = {path.name for path in (tmp_path / "dask-scratch-space").iterdir()}
+        name = Path(running.dir_path).name
+        assert left == {"global.lock", "purge.lock", name, f"{name}.dirlock"}
+        running.release()
 
 
 def _of_this_fork() -> tuple[int, int, bool, str]:

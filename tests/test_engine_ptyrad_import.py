@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ptydask.engines.ptyrad import put_off
+from ptydask.engines.ptyrad import put_off, release
 
 pytestmark = pytest.mark.ptyrad
 
@@ -52,8 +52,10 @@ def test_schemas_are_declared_only_where_the_import_fails(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_what_ptyrad_does_not_use_is_imported_when_it_is_used() -> None:
-    """pyplot is there for who draws with it, scikit-learn for compact batches."""
+def test_what_ptyrad_does_not_use_is_imported_when_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyplot is there for who draws with it, scikit-learn for compact batches; a cache for who compiles."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     code = """
 import gc, sys
 import ptydask.engines.ptyrad.imported
@@ -72,6 +74,18 @@ plt.close(plt.figure())
 """
     done = _fresh_python(code)
     assert done.stdout.splitlines() == ["[] True", "None []", "MiniBatchKMeans True False"], done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stays", ["chosen", "used"])
+def test_a_cache_that_is_chosen_or_used_stays(stays: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    if stays == "used":
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        (tmp_path / "kernel.so").touch()
+    with release._without_empty_cache():
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    assert tmp_path.exists()
 
 
 @pytest.fixture

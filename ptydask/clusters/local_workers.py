@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import dask
 import distributed.utils
 from distributed import Client, LocalCluster
 from distributed.core import Status
+from distributed.diskutils import WorkSpace
 
 from ptydask.clusters import DIED_LOADING, ClusterRequest, ClusterStatus, WorkerDemand, scaling
 from ptydask.clusters.settings import SETTINGS, check_open_files, many_open_files, silence_dask, space_heartbeats
@@ -154,12 +156,19 @@ def open_workers(
         check_open_files(request.workers, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         with held_back():  # what it held back is raised at its end: the stack must know by then what to close
             cluster = _start_cluster(environments, start)
+            stack.callback(_remove_leftovers, Path(cluster.scheduler.local_directory).parent)
             stack.callback(close_undisturbed, cluster)
             client = Client(cluster, set_as_default=False)  # it would wait for workers that are asked for already
             stack.callback(close_undisturbed, client)
             stack.callback(_kill_workers, cluster)
             cluster.scale(min(request.least, scaling.processes_at_once(usable_cores(), 0)))
         yield LocalWorkers(cluster, client, scaling.WorkerLimits(request.least, request.workers))
+
+
+def _remove_leftovers(scratch: Path) -> None:
+    """Remove from Dask's scratch space the locks of workers that were killed; else the next of its workers does."""
+    with contextlib.suppress(OSError):
+        WorkSpace(str(scratch)).new_work_dir(prefix="leftovers-").release()
 
 
 def _start_cluster(environments: list[dict[str, str]], start: WorkerStart) -> _PinnedCluster:
