@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -43,6 +43,7 @@ class StopSignals:
         self._at = 0.0
         """When it was, or when it last raised."""
         self._raised = self._deferred = self._over = False
+        self._answer: Callable[[], None] | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._hook_before = sys.unraisablehook
 
@@ -79,6 +80,8 @@ class StopSignals:
             return
         self.came, self._at = self.came or signal.Signals(number), now
         if self._deferred and first:
+            if self._answer is not None:
+                self._answer()
             return
         self._raised = True
         raise _exception_of(self.came)
@@ -106,6 +109,20 @@ class StopSignals:
                 yield
         finally:
             self._deferred = False
+
+    @contextmanager
+    def answered_by(self, answer: Callable[[], None]) -> Iterator[None]:
+        """Within :meth:`deferred` a wait: ``answer`` is called as soon as a signal comes, which is raised at its end.
+
+        What came before is raised at its beginning. Nothing else in here may write where ``answer`` does.
+        """
+        self.raise_if_asked()
+        self._answer = answer
+        try:
+            yield
+        finally:
+            self._answer = None
+        self.raise_if_asked()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

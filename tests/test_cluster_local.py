@@ -170,6 +170,19 @@ def test_workers_are_forks_of_a_server_that_ends_with_them(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+def test_workers_that_are_starting_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a run is stopped while the process imports that they are forks of."""
+    (tmp_path / "takes_half_a_minute.py").write_text("import time\ntime.sleep(30)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with ThisMachine().open(ClusterRequest(2, 2, imports=("takes_half_a_minute",))) as workers:
+        before = time.monotonic()
+        while len(workers._cluster._created) < 2:
+            assert time.monotonic() - before < 10
+            time.sleep(0.01)
+    assert time.monotonic() - before < 15
+
+
+@pytest.mark.slow
 def test_workers_that_are_killed_leave_nothing_in_the_scratch_space(tmp_path: Path) -> None:
     """Nor do those of a driver that was killed; what is locked belongs to a worker of another."""
     with dask.config.set({"temporary-directory": str(tmp_path)}):

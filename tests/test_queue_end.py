@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +17,8 @@ from test_queue_view import Told
 from ptydask import running
 from ptydask.clusters import ClusterRequest
 from ptydask.clusters.local import ThisMachine
-from ptydask.driver.contract import RunOutcome
+from ptydask.driver.contract import STOPPING, RunOutcome
+from ptydask.driver.execute import execute_run
 from ptydask.driver.queue import QueueEnd, StudyEnd, execute_queue, facts_of_queue
 from ptydask.errors import ClusterError, DataError, StoppedEarly
 from ptydask.progress.queue_view import summary_rows
@@ -54,6 +58,32 @@ def test_workers_are_asked_for_once_for_all(
     with pytest.raises(ClusterError, match="says the test"):
         execute_queue(studies, [Told() for _ in studies], StopSignals())
     assert [(request.imports, request.workers) for request in asked] == [(("torch", "ptyrad", "scipy"), 2)]
+
+
+@pytest.mark.parametrize("studies", [1, 2])
+def test_a_stop_is_answered_while_workers_start(
+    studies: int, toy_engine: None, toy_params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, whether one study or several wait for them; nothing is begun then."""
+    views = [Told() for _ in range(studies)]
+    said = list[str]()
+
+    @contextmanager
+    def start(_place: ThisMachine, _request: ClusterRequest) -> Iterator[SimpleNamespace]:
+        signal.raise_signal(signal.SIGINT)
+        said.append(views[0].stream.getvalue())
+        yield SimpleNamespace(stop_workers=lambda: None)
+
+    monkeypatch.setattr(ThisMachine, "open", start)
+    prepared = [queued(toy_params(name=name)) for name in ("gold", "iron")[:studies]]
+    with StopSignals() as stop:
+        if studies == 1:
+            with pytest.raises(KeyboardInterrupt):
+                execute_run(prepared[0].prepared, views[0], stop)  # type: ignore[arg-type]
+        else:
+            assert isinstance(execute_queue(prepared, views, stop).stopped, KeyboardInterrupt)
+    assert said == [f"{STOPPING}\n"]
+    assert "".join(view.stream.getvalue() for view in views).count(STOPPING) == 1
 
 
 @pytest.mark.parametrize(

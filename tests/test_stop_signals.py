@@ -117,6 +117,24 @@ def test_too_late_to_matter() -> None:
         stop.pass_on()
 
 
+def test_a_wait_is_answered_where_a_signal_comes() -> None:
+    """Once, and raised at its end; what came before is raised at its beginning."""
+    answers, done = [], []
+    with pytest.raises(KeyboardInterrupt), StopSignals() as stop, stop.deferred():  # noqa: PT012
+        with stop.answered_by(lambda: answers.append("heard")):
+            with held_back():
+                signal.raise_signal(INT)
+                signal.raise_signal(INT)
+            done.append(list(answers))
+            signal.raise_signal(INT)
+        pytest.fail("it was not raised")
+    with pytest.raises(KeyboardInterrupt), StopSignals() as stop, stop.deferred():  # noqa: PT012
+        signal.raise_signal(INT)
+        with stop.answered_by(lambda: answers.append("too late")):
+            pytest.fail("it was not raised")
+    assert (done, answers) == ([["heard"]], ["heard"])
+
+
 def test_at_once_within_deferred() -> None:
     """What came before is raised at its beginning, what comes in it where it is."""
     for before in (True, False):

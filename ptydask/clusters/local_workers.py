@@ -32,6 +32,8 @@ _START = 300
 others are there, it is the machine that is busy."""
 
 
+_END, _LOOK = 2.0, 0.02
+"""Seconds for processes to show that are started while workers are killed, and between two looks; then Dask waits."""
 _CLOSED = (Status.closing, Status.closed, Status.failed)
 """What Dask takes for the end of a nanny."""
 
@@ -120,21 +122,27 @@ class LocalWorkers:
 
 def _kill_workers(cluster: _PinnedCluster) -> None:
     with held_back():
-        pids = cluster.sync(_let_nannies_go, cluster)
-        for pid in pids:
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        if None in pids:
-            cluster.start_of_workers.end_server()  # what is still to come would be waited for
+        until = time.monotonic() + _END
+        while True:
+            pids = cluster.sync(_let_nannies_go, cluster)
+            for pid in pids:
+                if pid is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            if None not in pids or time.monotonic() > until:
+                return
+            # What is still to come would be waited for; whoever asks for a process next starts another server.
+            cluster.start_of_workers.end_server()
+            time.sleep(_LOOK)
 
 
 async def _let_nannies_go(cluster: _PinnedCluster) -> list[int | None]:
-    """Have no nanny start another worker in place of one that is killed; returns the processes, None for one to come.
+    """Have no worker started any more; returns the processes of those that there are, None for one that is to come.
 
-    In Dask's own thread, in which they close: of one that has closed Dask would find that it never did.
+    In Dask's own thread, in which nannies close: of one that has closed Dask would find that it never did.
     """
-    nannies = list(cluster.workers.values())
+    cluster.worker_spec.clear()
+    nannies = list(cluster._created)  # ``workers`` lacks those whose processes are starting
     for nanny in nannies:
         if nanny.status not in _CLOSED:
             nanny.close_gracefully("the workers are stopped")

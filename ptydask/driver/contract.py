@@ -18,6 +18,8 @@ from ptydask.trial.reconcile import Failures
 
 GOES_ON = "the same command goes on from here"
 """How a message ends that says why a run stopped early."""
+STOPPING = "stopping: what is starting is closed, which takes some seconds"
+"""What is said as soon as a signal comes while workers start."""
 TIME_IS_OVER = f"the time is over; {GOES_ON}"
 """What is said last of a run that ended before all its trials were recorded."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ptydask import sampling
 from ptydask.clusters import Cluster, ClusterRequest
 from ptydask.clusters.settings import import_dask
 from ptydask.driver import notification, provenance
-from ptydask.driver.contract import GOES_ON, TIME_IS_OVER, Observer, RunOutcome, View, snapshot_of_records
+from ptydask.driver.contract import GOES_ON, STOPPING, TIME_IS_OVER, Observer, RunOutcome, View, snapshot_of_records
 from ptydask.driver.prepare import PreparedRun
 from ptydask.driver.settlement import early_end_text
 from ptydask.driver.stillness import Stillness, mark_of, stuck_text
@@ -114,7 +114,10 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: Watcher, o
 
         loop.check_mirror(plan, store, watcher.tell_waiting)
     label = f"{plan.name}-{store.id[:8]}"
-    with open_cluster(replace(prepared.cluster_request, folder=store.folder, label=label)) as cluster:
+    with ExitStack() as stack:
+        with watcher.stop.answered_by(watcher.tell_stopping):
+            request = replace(prepared.cluster_request, folder=store.folder, label=label)
+            cluster = stack.enter_context(open_cluster(request))
         from ptydask.driver import crew, loop
 
         pool = crew.WorkerPool(loop.setup_of(plan, prepared.options, store), cluster, watcher.notice)
@@ -240,7 +243,7 @@ class Watcher:
         self.snapshot: RunSnapshot | None = None
         self.ready_at: float | None = None
         """When the first worker was ready, on the monotonic clock: the time that a run has counts from there."""
-        self._waits_for = ""
+        self._waits_for, self._told_stopping = "", False
         self._stillness = Stillness(None, time.monotonic())
 
     def go_on_with(self, prepared: PreparedRun) -> None:
@@ -316,8 +319,14 @@ class Watcher:
         try:
             self.stop.raise_if_asked()
         except (KeyboardInterrupt, Terminated):
-            self._view.notice("stopping: what is starting is closed, which takes some seconds")
+            self.tell_stopping()
             raise
+
+    def tell_stopping(self) -> None:
+        """Say once that a signal was heard while workers start."""
+        if not self._told_stopping:
+            self._told_stopping = True
+            self._view.notice(STOPPING)
 
     def _tell_if_stuck(self) -> None:
         now = time.monotonic()

@@ -32,11 +32,12 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ptydask.clusters import ClusterRequest
 from ptydask.driver.conduct import Prepared, carry_out, run_of
-from ptydask.driver.contract import GOES_ON, RunOutcome, View
+from ptydask.driver.contract import GOES_ON, STOPPING, RunOutcome, View
 from ptydask.driver.lending import LendingPlace, LentWorkers
 from ptydask.driver.notification import RunFacts
 from ptydask.driver.prepare import PreparedRun
@@ -199,7 +200,8 @@ def execute_queue(
             with stop.deferred(), ExitStack() as stack:
                 request = _queue_request(studies)
                 shared = stack.enter_context(SharedCluster(studies[0].run.place, request))
-                cluster = stack.enter_context(shared.opened(request))
+                with stop.answered_by(partial(waiting[0].view.notice, STOPPING)):
+                    cluster = stack.enter_context(shared.opened(request))
                 _open_one_by_one(waiting, LentWorkers(cluster, sum(study.trials for study in waiting)), stop)
                 shared.close()
         except (KeyboardInterrupt, Terminated) as error:
