@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import scaling
-from processes import use_toy_engine
+from processes import use_toy_engine, watch_journal
 from sections import Table, add_write_argument, write_section
 
 from ptydask.clusters.settings import heartbeat_interval
@@ -206,19 +206,15 @@ def measure_trial(trials: int, steps: int, second: float) -> float:
 def run_trials(folder: Path, trials: int, steps: int) -> tuple[float, float]:
     """Seconds, and CPU seconds of this process, a trial, between a tenth and the last of the trials."""
     import ptydask
-    from ptydask.storage.transport import FRESH, JournalService
+    from ptydask.storage.transport import FRESH
 
     marks: list[tuple[int, float, float]] = []
-    answer, ended = JournalService.answer, 0
 
-    async def counting(self: JournalService, *arguments: Any, **message: Any) -> Any:
-        nonlocal ended
-        if message.get("durable"):
-            ended += 1
-            marks.append((ended, time.monotonic(), time.process_time()))
-        return await answer(self, *arguments, **message)
+    def mark_end(ends: bool) -> None:
+        if ends:
+            marks.append((len(marks) + 1, time.monotonic(), time.process_time()))
 
-    JournalService.answer = counting  # type: ignore[method-assign]
+    watch_journal(mark_end)
     params = scaling.write_params(folder, seconds=2 * FRESH if steps else 0.0, each=trials, steps=steps)
     ptydask.run(params, engine="toy", cluster="local", workers=2, trials=trials, search="file", progress=False)
     (first, began, before), (last, over, after) = marks[trials // 10], marks[-1]

@@ -32,7 +32,7 @@ import psutil
 import sections
 import yaml
 from contenders import CONTENDERS, Work
-from processes import use_toy_engine
+from processes import use_toy_engine, watch_journal
 
 EVERY = 0.1
 PATIENCE, EACH = 120.0, 0.2
@@ -119,17 +119,14 @@ def _sample(count: Callable[[], tuple[int, int]], samples: list[Sample], over: t
 def run_ptydask(work: Work) -> list[Sample]:
     """One study of the toy engine, run from this process."""
     import ptydask
-    from ptydask.storage.transport import JournalService
 
     counted = {"ended": 0, "calls": 0}
-    answer = JournalService.answer
 
-    async def counting(self: JournalService, *args: Any, **message: Any) -> Any:
+    def count_call(ends: bool) -> None:
         counted["calls"] += 1
-        counted["ended"] += bool(message.get("durable"))
-        return await answer(self, *args, **message)
+        counted["ended"] += ends
 
-    JournalService.answer = counting  # type: ignore[method-assign]
+    watch_journal(count_call)
     params = work.folder / "params.yaml"
     params.write_text(yaml.safe_dump(study_params(work)))
     with sampled(lambda: (counted["ended"], counted["calls"])) as samples:

@@ -1,10 +1,12 @@
-"""What several benchmarks need of processes: CPU time, the tests' engine, a checkpoint that is never due."""
+"""What several benchmarks need: CPU time, the tests' engine, a checkpoint that is never due, calls of the journal."""
 
 from __future__ import annotations
 
 import os
 import resource
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from sections import ROOT
 
@@ -20,6 +22,19 @@ def use_toy_engine() -> None:
     plugins = str(ROOT / "tests" / "plugins")
     os.environ["PYTHONPATH"] = os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.path.insert(0, plugins)
+
+
+def watch_journal(hear: Callable[[bool], None]) -> None:
+    """Have ``hear`` called at each call of a journal that this process serves, with whether it ends a trial."""
+    from ptydask.storage.transport import JournalService
+
+    answer = JournalService.answer
+
+    async def heard(self: JournalService, *arguments: Any, **message: Any) -> Any:
+        hear(bool(message.get("durable")))
+        return await answer(self, *arguments, **message)
+
+    JournalService.answer = heard  # type: ignore[method-assign]
 
 
 class NeverSaved:
