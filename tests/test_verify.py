@@ -161,9 +161,8 @@ def _numbers_exchanged(file: h5py.File) -> None:
 def _replaced(file: h5py.File) -> None:
     """By a trial with the same record and other arrays, sealed as it should be."""
     del file[f"{STUDY}/trials/000001"]
-    trialgroup.write(
-        file[f"{STUDY}/trials"], "000001", RECORDS[1], output(7), KeepOptions(), direction="minimize", metric="loss"
-    )
+    other = trialgroup.compose("000001", RECORDS[1], output(7), KeepOptions(), direction="minimize", metric="loss")
+    digest.save_sealed(file[f"{STUDY}/trials"], other, "000001")
 
 
 def _error_in_table(file: h5py.File) -> None:

@@ -134,13 +134,6 @@ def check_whole(path: Path, numbers: set[int], group: str = "") -> None:
 
 def write_numbers_only(trials: h5py.Group, name: str, record: TrialRecord, meta: StudyMeta) -> None:
     """Write a trial whose own group cannot be read."""
-    trialgroup.write(
-        trials,
-        name,
-        record,
-        None,
-        meta.keep,
-        direction=meta.direction,
-        metric=meta.metric,
-        lost=f"of trial {record.number} only the numbers were kept: its own file was damaged",
-    )
+    lost = f"of trial {record.number} only the numbers were kept: its own file was damaged"
+    trial = trialgroup.compose(name, record, None, meta.keep, direction=meta.direction, metric=meta.metric, lost=lost)
+    digest.save_sealed(trials, trial, name)

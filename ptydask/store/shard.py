@@ -51,21 +51,19 @@ def write(
     failure: Exception | None = None
     for kept in _shrinking_outputs(output):
         lost = _describe_loss(record, output, kept, keep, failure) if failure is not None else ""
-
-        content = draft.Group()
-
-        def build(file: h5py.File, content: draft.Group = content) -> str:
-            nonlocal seal, tile
-            seal = digest.save_sealed(file, content, layout.TRIAL, itself=True)
-            tile = trialgroup.read_tile(file[layout.TRIAL])
-            return seal
-
         try:
             text = codec.record_to_json(record)
-            nexus.write_attributes(content, _ROOT)
-            trialgroup.compose(
-                content, layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost, text=text
+            content = trialgroup.compose(
+                layout.TRIAL, record, kept, keep, direction=direction, metric=metric, lost=lost, text=text
             )
+            nexus.write_attributes(content, _ROOT)
+
+            def build(file: h5py.File, content: draft.Group = content) -> str:
+                nonlocal seal, tile
+                seal = digest.save_sealed(file, content, layout.TRIAL, itself=True)
+                tile = trialgroup.read_tile(file[layout.TRIAL])
+                return seal
+
             if content.nbytes <= _IN_MEMORY:
                 sha256 = files.write_image(path, build)
             else:

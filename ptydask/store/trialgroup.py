@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from ptydask.model import Direction, Image, KeepOptions, Quantity, TrialOutput, TrialRecord
-from ptydask.store import artifacts, codec, digest, draft, layout, names, nexus, stored, thumbnail
+from ptydask.store import artifacts, codec, draft, layout, names, nexus, stored, thumbnail
 from ptydask.trial import slopes
 
 _ASIDE = {"params", "metrics", "gradient", "traceback", "iterations", "last_step"}
@@ -25,26 +25,7 @@ _RESERVED = _NO_ARRAYS | {layout.PROGRAM, layout.COMMAND, layout.ARTIFACTS, layo
 """Names that no array is given. The last four are never those of an array of ours, so none need be left out there."""
 
 
-def write(
-    parent: h5py.Group,
-    name: str,
-    record: TrialRecord,
-    output: TrialOutput | None,
-    keep: KeepOptions,
-    *,
-    direction: Direction,
-    metric: str,
-    lost: str = "",
-) -> h5py.Group:
-    """Write one trial as the group ``name``, sealed. ``lost`` says what could not be kept of it, and why."""
-    content = draft.Group()
-    compose(content, name, record, output, keep, direction=direction, metric=metric, lost=lost)
-    digest.save_sealed(parent, content, name)
-    return parent[name]
-
-
 def compose(
-    parent: draft.Group,
     name: str,
     record: TrialRecord,
     output: TrialOutput | None,
@@ -55,7 +36,11 @@ def compose(
     lost: str = "",
     text: str = "",
 ) -> draft.Group:
-    """The same in memory, not sealed. ``text`` is the record as JSON, where it is at hand."""
+    """A group in memory that has one trial as its member ``name``, not sealed.
+
+    ``lost`` says what could not be kept of it, and why; ``text`` is the record as JSON, where it is at hand.
+    """
+    parent = draft.Group()
     group = nexus.create_group(parent, name, "NXprocess")
     _write_record_attributes(group, record, direction, metric)
     if lost:
@@ -71,7 +56,7 @@ def compose(
         nexus.write_text(group, layout.TRACEBACK, record.traceback)
     if output is not None:
         _write_output(group, output, keep, metric)
-    return group
+    return parent
 
 
 def _write_record_attributes(group: h5py.Group, record: TrialRecord, direction: Direction, metric: str) -> None:

@@ -161,10 +161,10 @@ def write_new(path: Path, meta: StudyMeta, trials: Iterable[tuple[TrialRecord, T
         rows = []
         for record, output in trials:
             name = names.trial_name(record.number)
-            written = trialgroup.write(
-                group, name, record, output, meta.keep, direction=meta.direction, metric=meta.metric
-            )
-            rows.append(index.TrialRow(record, path, written.name, index.read_own_tile(file, written.name)))
+            trial = trialgroup.compose(name, record, output, meta.keep, direction=meta.direction, metric=meta.metric)
+            digest.save_sealed(group, trial, name)
+            place = group[name].name
+            rows.append(index.TrialRow(record, path, place, index.read_own_tile(file, place)))
             numbers.add(record.number)
         index.complete_study(study, meta, rows, numbers)
 
