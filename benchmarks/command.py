@@ -10,17 +10,17 @@ is from the program's log call to the engine's report.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+
+from rows import HEADER, Row
 
 from ptydask.distributions import FloatRange
 from ptydask.engines.command import CommandEngine
@@ -43,23 +43,6 @@ with wandb.init(project="benchmark", mode="offline") as run:
         time.sleep(0.03 + 0.037 * (step % 13))
         run.log({{"loss": time.time()}})
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    what: str
-    value: float
-    unit: str
-    most: float = math.inf
-    """What it may be."""
-
-    def __str__(self) -> str:
-        limit = "" if math.isinf(self.most) else f"{self.most:>10.4g} {self.unit:<3} {'' if self.kept else ' exceeded'}"
-        return f"{self.what:<60}{self.value:>10.4g} {self.unit:<3}{limit}".rstrip()
-
-    @property
-    def kept(self) -> bool:
-        return self.value <= self.most
 
 
 class Trials:
@@ -141,7 +124,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--values", type=int, default=20)
     args = parser.parse_args()
-    print(f"{'':<60}{'measured':>10}    {'at most':>10}")
+    print(HEADER)
     with tempfile.TemporaryDirectory(prefix="command.") as scratch:
         folder = Path(scratch)
         for row in overhead(folder, args.pairs):

@@ -16,7 +16,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +23,7 @@ from unittest import mock
 
 import numpy as np
 from processes import cpu_seconds
+from rows import HEADER, Row
 
 from ptydask.model import KeepOptions, StudyMeta, TrialOutput, TrialRecord, TrialState
 from ptydask.store import Store, names, reader, shard, study
@@ -31,23 +31,6 @@ from ptydask.store.upkeep import packing, retention, verify
 
 META = StudyMeta("benchmark", "minimize", "loss", "ptyrad", "", "ptyrad", "{}", "{}")
 ITERATIONS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    what: str
-    value: float
-    unit: str
-    most: float = math.inf
-    """What it may be."""
-
-    def __str__(self) -> str:
-        limit = "" if math.isinf(self.most) else f"{self.most:>10.4g} {self.unit:<3} {'' if self.kept else ' exceeded'}"
-        return f"{self.what:<52}{self.value:>10.4g} {self.unit:<3}{limit}".rstrip()
-
-    @property
-    def kept(self) -> bool:
-        return self.value <= self.most
 
 
 def trial(number: int, parameters: int) -> tuple[TrialRecord, TrialOutput]:
@@ -183,7 +166,7 @@ def main() -> None:
     parser.add_argument("--ptyrad", type=int, default=4, help="trials beside PtyRAD's hypertune; 0 for none")
     args = parser.parse_args()
     print(f"{args.trials} trials x {args.parameters} parameters, {ITERATIONS} iterations")
-    print(f"{'':<52}{'measured':>10}    {'at most':>10}")
+    print(HEADER)
     with tempfile.TemporaryDirectory(prefix="store.") as scratch:
         path = Path(scratch) / "results.h5"
         for row in record_all(path, args.trials, args.parameters, args.seconds):
