@@ -59,7 +59,11 @@ def large_data(small: StudyPlan, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def open_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Open]:
-    """What a worker does when it comes to a study. Its patterns are its own: see test_shared_patterns.py."""
+    """What a worker does when it comes to a study. Its patterns are its own: see test_shared_patterns.py.
+
+    What tests before this one have freed is given back first: it would be by the first study that gives way to another.
+    """
+    process._return_freed_memory()
     monkeypatch.setattr(process, "_open", None)
     monkeypatch.setattr(loading_place, "SHARED_FROM", 2**62)
 
