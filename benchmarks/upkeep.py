@@ -147,9 +147,8 @@ WHY = (
     "each of its dozens of attributes HDF5 is asked for name, type, shape and value, in calls of some microseconds. A "
     "thinned trial gets a digest of its own, for which what it keeps is read so. Several processes that thin side by "
     "side, or attributes that are read through HDF5's C interface, would lift that.",
-    "Of a report about half is Matplotlib (each figure is laid out, then drawn), the rest the trials' curves, their "
-    "thumbnails, and scikit-learn, which Optuna imports for any importance of parameters. Nothing grows faster than "
-    "the number of trials.",
+    "Of a report about half is Matplotlib (each figure is laid out, then drawn), the rest the trials' curves and their "
+    "thumbnails. Nothing grows faster than the number of trials.",
 )
 
 IN_PYTHON = {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,7 +13,7 @@ from ptydask.analysis import sweep
 from ptydask.analysis.data import StudyData
 from ptydask.analysis.figures import scales, style, trials
 from ptydask.analysis.optimum import slope_importances
-from ptydask.analysis.rehydrate import to_optuna_study
+from ptydask.analysis.rank_importances import compute_ped_anova
 from ptydask.model import TrialRecord
 
 FEWEST = 10
@@ -64,18 +62,14 @@ def param_importances(data: StudyData) -> dict[str, float]:
 def _rank_importances(data: StudyData) -> dict[str, float]:
     if _lacks_ranks(data):
         return {}
+    # Optuna makes trials of its own of them: not of what it does not look at.
+    bare = tuple(TrialRecord(r.number, r.state, r.error, r.params, {}) for r in trials.with_error(data).records)
     try:
-        # Optuna copies each trial deeply, several times: not what it does not look at.
-        bare = tuple(TrialRecord(r.number, r.state, r.error, r.params, {}) for r in trials.with_error(data).records)
-        study = to_optuna_study(StudyData(data.meta, bare))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-            importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        importances = compute_ped_anova(StudyData(data.meta, bare))
     except (ValueError, OverflowError):  # values that Optuna has no number for
         return {}
     vary = {parameter.name for parameter in scales.select_parameters(data, None)}
-    return {name: float(share) for name, share in importances.items() if name in vary}
+    return {name: share for name, share in importances.items() if name in vary}
 
 
 def draw(data: StudyData, parameters: Sequence[str] | None, _link: Any) -> Figure:
