@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -330,7 +331,7 @@ def test_figures_and_the_page_have_it_from_the_file(study, tmp_path, monkeypatch
     assert run(capsys, "plot", study, "frc", "profile", "-o", tmp_path, "--dpi", "30")[0].count("\n") == 2
     with reader.open(study) as results:
         assert frc.lacks(load_study(results, curves=False)) is None
-    monkeypatch.setattr(plots, "draw", lambda data, **_: [])
+    monkeypatch.setattr(plots, "drawn_meanwhile", lambda data, **_: nullcontext(list))
     with reader.open(study) as results:
         page = report.render(results, images=0)
     assert "0.3700 ± 0.0100 (3)" in page

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def data_of(html: str) -> dict[str, Any]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without plots, which take most of a page's time."""
-    monkeypatch.setattr(plots, "draw", lambda study, **_: [])
+    monkeypatch.setattr(plots, "drawn_meanwhile", lambda study, **_: nullcontext(list))
 
 
 def collected(records: list[TrialRecord], about: StudyMeta | None = None, **more: Any) -> dict[str, Any]:

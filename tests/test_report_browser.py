@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -503,7 +504,7 @@ def thick_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Three trials of 12 slices and 4 probe modes, without plots."""
     path = made.thick_study(tmp_path_factory.mktemp("thick") / "s.h5", 3)
     with pytest.MonkeyPatch.context() as patch, reader.open(path) as results:
-        patch.setattr(made.plots, "draw", lambda study, **_said: [])
+        patch.setattr(made.plots, "drawn_meanwhile", lambda study, **_said: nullcontext(list))
         return report.render(results, made=made.MADE)
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import store_cases
 import ptydask
 from ptydask import cli
 from ptydask.analysis import stages
-from ptydask.analysis.data import load_study
+from ptydask.analysis.data import StudyData, load_study
 from ptydask.analysis.report import plots
 from ptydask.errors import StoreError
 from ptydask.lineage import StageLineage
@@ -374,7 +375,12 @@ def page_data(results: reader.Results, monkeypatch: pytest.MonkeyPatch) -> dict[
     from ptydask.analysis.report import page, plots, render
 
     drawn: list[Any] = []
-    monkeypatch.setattr(plots, "draw", lambda study, **said: drawn.append((study.meta.name, said)) or [])
+
+    def draw_nothing(study: StudyData, **said: Any) -> AbstractContextManager[type[list[Any]]]:
+        drawn.append((study.meta.name, said))
+        return nullcontext(list)
+
+    monkeypatch.setattr(plots, "drawn_meanwhile", draw_nothing)
     seen: dict[str, Any] = {}
     monkeypatch.setattr(page, "render", lambda data, _plots, **_: seen.update(data) or "")
     render(results)

@@ -107,7 +107,7 @@ def run_plot(args: argparse.Namespace) -> int:
             raise UsageError(f"there is no figure {kind!r}; {nearest_hint(kind, KINDS)}")
     kinds = list(dict.fromkeys(args.kinds))
     place = figure_destination(args, kinds)
-    from ptydask.analysis import data, figures, stages
+    from ptydask.analysis import data, figures, forks, stages
 
     figures.need_matplotlib()
     with stages.open_tuned(args.file, args.stage) as results:
@@ -119,11 +119,16 @@ def run_plot(args: argparse.Namespace) -> int:
     if not chosen:
         formats.print_stderr(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")
         return 1
-    for kind in chosen:
-        path = place(kind)
-        figure = figures.draw(kind, study, parameters=args.params, size=args.size)
+
+    def save_figure(index: int) -> Path:
+        path = place(chosen[index])
+        figure = figures.draw(chosen[index], study, parameters=args.params, size=args.size)
         figures.save(figure, path, dpi=args.dpi or 200)
-        formats.print_text(f"{path}\n")
+        return path
+
+    with forks.shared_with_forks(save_figure, len(chosen)) as saved:
+        for path in saved():
+            formats.print_text(f"{path}\n")
     return 0
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ptydask.analysis import stages
-from ptydask.analysis.data import StudyData, are_to_come, load_study, read_confirmation
+from ptydask.analysis.data import load_study
 from ptydask.analysis.figures import need_matplotlib
 from ptydask.analysis.report import page, pictures, plots, trial_album
 from ptydask.errors import UsageError
@@ -30,24 +30,23 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     """
     need_matplotlib()
     pictures.import_pillow()
+    from ptydask.analysis.optimum import study_importances
     from ptydask.analysis.report.collect import collect_page_data  # imports Matplotlib
 
-    album = trial_album.read(results, images=images)
-    records = tuple(trial.record for trial in album.trials.values())
-    curves = {number: trial.curve for number, trial in album.trials.items() if trial.curve}
-    study = searched = StudyData(
-        results.meta, records, curves, read_confirmation(results), to_come=are_to_come(results)
-    )
+    study = searched = load_study(results)
     if tuned := results.tuned_before():
         with results.stage(tuned) as before:
             searched = load_study(before)
-    # Before its first trial a run has not said anything yet.
-    running = results.status() or ({} if results.live else None)
-    data = collect_page_data(study, album, running, stages.read_stages(results), searched)
+    study_importances(searched)  # kept in it: figures and advice, made by two processes, both ask for them
     of_all = replace(searched, stages=stages.load_stages(results, curves=False))
-    of_all.importances.update(searched.importances)  # of the same trials: advice has asked for them already
-    drawn = plots.draw(of_all, of_page=searched is study)
-    return page.render(data, drawn, source=results.path.name, made=made or datetime.now(UTC))
+    of_all.importances.update(searched.importances)
+    with plots.drawn_meanwhile(of_all, of_page=searched is study) as drawn:
+        album = trial_album.read(results, images=images, study=study)
+        # Before its first trial a run has not said anything yet.
+        running = results.status() or ({} if results.live else None)
+        data = collect_page_data(study, album, running, stages.read_stages(results), searched)
+        figures = drawn()
+    return page.render(data, figures, source=results.path.name, made=made or datetime.now(UTC))
 
 
 def write(results: Results, path: Path, *, images: int = IMAGES, made: datetime | None = None) -> Path:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ptydask.analysis import figures
 from ptydask.analysis.data import StudyData
+from ptydask.analysis.forks import shared_with_forks
 from ptydask.analysis.report import pictures
 
 _LARGEST = 1_500_000
@@ -43,17 +46,27 @@ def draw(study: StudyData, *, of_page: bool = True) -> list[dict[str, str]]:
 
     Raises MissingDependency without Matplotlib.
     """
-    drawn = []
+    with drawn_meanwhile(study, of_page=of_page) as drawn:
+        return drawn()
+
+
+@contextmanager
+def drawn_meanwhile(study: StudyData, *, of_page: bool = True) -> Iterator[Callable[[], list[dict[str, str]]]]:
+    """:func:`draw` begun on other cores; what is yielded waits for the figures."""
+    kinds = figures.drawable_kinds(study)
+    with shared_with_forks(lambda k: _draw_kind(kinds[k], study, of_page=of_page), len(kinds)) as drawn:
+        yield lambda: sorted(drawn(), key=lambda plot: plot["size"])
+
+
+def _draw_kind(kind: str, study: StudyData, *, of_page: bool) -> dict[str, str]:
+    about = figures.KINDS[kind]
+    figure = figures.draw(kind, study, link=trial_anchor if of_page else None)
+    size = "wide" if figure.get_figwidth() > _COLUMN else ""
+    markup = figure_markup(figure, kind, about)
     of_stage = "" if of_page or study.meta.lineage is None else f", stage {study.meta.lineage.name}"
-    for kind in figures.drawable_kinds(study):
-        about = figures.KINDS[kind]
-        figure = figures.draw(kind, study, link=trial_anchor if of_page else None)
-        size = "wide" if figure.get_figwidth() > _COLUMN else ""
-        markup = figure_markup(figure, kind, about)
-        every = kind == "history" and len(study.stages) > 1  # it is of all of them
-        title = f"{_TITLES.get(kind, kind)}{', stage by stage' if every else of_stage}"
-        drawn.append({"kind": kind, "title": title, "about": about, "markup": markup, "size": size})
-    return sorted(drawn, key=lambda plot: plot["size"])
+    every = kind == "history" and len(study.stages) > 1  # it is of all of them
+    title = f"{_TITLES.get(kind, kind)}{', stage by stage' if every else of_stage}"
+    return {"kind": kind, "title": title, "about": about, "markup": markup, "size": size}
 
 
 def figure_markup(figure: Any, kind: str, about: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis import greys
-from ptydask.analysis.data import Curve
+from ptydask.analysis.data import Curve, StudyData, load_study
 from ptydask.analysis.gain import baseline_trial
 from ptydask.analysis.report import pictures, trial_pictures
 from ptydask.errors import StoreError
@@ -77,19 +77,22 @@ def select_image_trials(records: Sequence[TrialRecord], direction: Direction, co
     return list(dict.fromkeys([*first, *best, *pruned]))[:count]
 
 
-def read(results: Results, *, images: int) -> TrialAlbum:
-    """All trials of ``results``, ``images`` of them with a large image. Raises StoreError for a file that is none."""
-    records = results.records()
+def read(results: Results, *, images: int, study: StudyData | None = None) -> TrialAlbum:
+    """All trials of ``results``, ``images`` of them with a large image; of ``study``, where it was read before.
+
+    Raises StoreError for a file that is none.
+    """
+    study = study or load_study(results)
+    records = study.records
     with_image = select_image_trials(records, results.meta.direction, images)
     logs = {*with_image, *[record.number for record in records if record.state is TrialState.FAIL][:_LOGS]}
     seen: dict[int, PageTrial] = {}
-    curves = results.curves() if len(records) >= _LARGE else {}
     spans: dict[int, tuple[float, float] | None] = {}
     for record in records:
         number = record.number
         try:
             if len(records) >= _LARGE and number not in logs:
-                seen[number] = PageTrial(record, curves.get(number) or results.curve(number))
+                seen[number] = PageTrial(record, study.curves.get(number) or results.curve(number))
                 continue
             trial = results.trial(number)
             seen[number] = _read_page_trial(trial, log=number in logs)

@@ -1,0 +1,104 @@
+"""Work that a process shares with forks of itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ptydask.analysis import forks
+from ptydask.analysis.forks import count_forks, shared_with_forks
+
+needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="no forks elsewhere")
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(forks, "usable_cores", lambda: 2)
+    yield
+    assert multiprocessing.active_children() == []
+
+
+@needs_forks
+def test_a_fork_works_meanwhile_and_results_come_in_order(tmp_path: Path) -> None:
+    """One fork beside this process, and each task is done once."""
+
+    def work(task: int) -> tuple[int, int]:
+        (tmp_path / str(task)).touch(exist_ok=False)
+        return task, os.getpid()
+
+    with shared_with_forks(work, 7) as results:
+        wait_for(tmp_path / "6")
+        found = list(results())
+    assert [task for task, _ in found] == list(range(7))
+    (fork,) = {process for _, process in found}
+    assert fork != os.getpid()
+
+
+@needs_forks
+def test_this_process_does_what_a_fork_could_not(tmp_path: Path) -> None:
+    """A fork that is killed takes its results with it; what one cannot do is done here."""
+    here = os.getpid()
+
+    def work(task: int) -> int:
+        if os.getpid() != here:
+            (tmp_path / "begun").touch()
+            if task == 1:
+                raise ValueError
+            if task == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+    for count in (2, 3):
+        with shared_with_forks(work, count) as results:
+            wait_for(tmp_path / "begun")
+            assert list(results()) == list(range(count))
+
+
+@needs_forks
+def test_errors_are_raised_here_and_forks_end() -> None:
+    def work(task: int) -> int:
+        if task == 2:
+            raise LookupError("two")
+        return task
+
+    with shared_with_forks(work, 4) as results:
+        given = results()
+        assert [next(given), next(given)] == [0, 1]
+        with pytest.raises(LookupError, match="two"):
+            next(given)
+    with pytest.raises(KeyboardInterrupt), shared_with_forks(lambda _: time.sleep(60), 2):
+        raise KeyboardInterrupt
+
+
+def test_forks_are_made_where_they_are_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One a core, this process has one; none beside threads, on a Mac, or for a single task."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert [count_forks(tasks) for tasks in (0, 1, 2, 9)] == [0, 0, 1, 1]
+    monkeypatch.setattr(forks, "usable_cores", lambda: 64)
+    assert count_forks(9) == 3
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    assert count_forks(9) == 0
+    with shared_with_forks(str, 3) as results:
+        assert list(results()) == ["0", "1", "2"]
+    stop.set()
+    thread.join()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert count_forks(9) == 0
+
+
+def wait_for(path: Path) -> None:
+    """Until a fork has made the file."""
+    end = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
