@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -154,13 +155,16 @@ def test_no_worker_is_overlooked() -> None:
 
 @pytest.mark.slow
 def test_workers_are_forks_of_a_server_that_ends_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has one thread, as forks need, and what it imports; a run beside it starts its workers as it did without."""
+    """It has one thread, as forks need, and what it imports, which no fork's garbage collection looks at.
+
+    A run beside it starts its workers as it did without.
+    """
     monkeypatch.setattr(forkserver._forkserver, "_preload_modules", ["a_module_of_the_program"])
     with ThisMachine().open(ClusterRequest(2, 1, imports=("tests_have_no_such_module", "colorsys"))) as workers:
         workers.client.wait_for_workers(1, timeout=60)
         (told,) = workers.client.run(_of_this_fork).values()
-        server, threads, imported, cores = told
-        assert (threads, imported, cores) == (1, True, os.environ["OMP_NUM_THREADS"])
+        server, threads, imported, frozen, cores = told
+        assert (threads, imported, frozen, cores) == (1, True, True, os.environ["OMP_NUM_THREADS"])
         with starting_workers([dict.fromkeys((*THREADS, "CUDA_VISIBLE_DEVICES"), "")], ()) as other:
             assert not other.forks
             assert other.settings["distributed.worker.multiprocessing-method"] == "spawn"
@@ -197,10 +201,11 @@ def test_workers_that_are_killed_leave_nothing_in_the_scratch_space(tmp_path: Pa
         running.release()
 
 
-def _of_this_fork() -> tuple[int, int, bool, str]:
+def _of_this_fork() -> tuple[int, int, bool, bool, str]:
     server = os.getppid()
     threads = len(list(Path(f"/proc/{server}/task").iterdir()))
-    return server, threads, "colorsys" in sys.modules, os.environ["OMP_NUM_THREADS"]
+    frozen = gc.isenabled() and gc.get_freeze_count() > len(gc.get_objects())
+    return server, threads, "colorsys" in sys.modules, frozen, os.environ["OMP_NUM_THREADS"]
 
 
 def test_cuda_is_not_asked_for_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:

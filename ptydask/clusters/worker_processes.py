@@ -27,6 +27,7 @@ _GPUS = "CUDA_VISIBLE_DEVICES"
 _SERVER: Any = forkserver._forkserver  # a process has one
 _FIRST = "ptydask.clusters.server_path"
 """What it imports first. By this the server of a run is told from any other."""
+_LAST = "ptydask.clusters.server_heap"
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ def _start_server(imports: Sequence[str]) -> WorkerStart:
     running: int | None = _SERVER._forkserver_pid
     if running is not None:
         return WorkerStart({_METHOD: "spawn"} if _SERVER._preload_modules[:1] == [_FIRST] else {})
-    forkserver.set_forkserver_preload([_FIRST, *imports])
+    forkserver.set_forkserver_preload([_FIRST, *imports, _LAST])
     # The resource tracker unblocks Ctrl-C in the thread that starts it, so it has to be there before.
     resource_tracker.ensure_running()
     try:
