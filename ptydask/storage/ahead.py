@@ -134,6 +134,8 @@ class AheadBackend(BaseJournalBackend):
 
     def _closes_own(self, line: bytes) -> bool:
         """Whether it ends, or begins anew, a trial of which own lines have not come back."""
+        if b'"state"' not in line:  # most entries: they need not be read here
+            return False
         (entry,) = decode([line])
         return entry["op_code"] == _SET_STATE and any(entry["trial_id"] == trial for _, trial in self._ahead)
 

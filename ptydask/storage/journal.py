@@ -12,7 +12,7 @@ import json
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ _FINISHED = {1, 2, 3}  # optuna.trial.TrialState COMPLETE, PRUNED, FAIL
 _CREATE_TRIAL, _SET_STATE = 4, 6  # optuna.storages.journal.JournalOperation
 
 
+PIECE = 1000
+"""Entries that are decoded at once where many are read."""
 RECENT = 10_000
 """Lines, at least, that are kept in memory, of a journal that has as many: who works asks for the latest only."""
 
@@ -162,8 +164,10 @@ def encode(logs: Iterable[dict[str, Any]]) -> list[bytes]:
 
 
 def decode(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The inverse of :func:`encode`, one by one: entries need five times the memory of their lines."""
-    return map(json.loads, lines)
+    """The inverse of :func:`encode`, piece by piece: entries need five times the memory of their lines."""
+    rest = iter(lines)
+    while piece := list(islice(rest, PIECE)):
+        yield from json.loads(b"[%s]" % b",".join(piece))  # in half the time of one by one
 
 
 def must_last(logs: Iterable[dict[str, Any]]) -> bool:

@@ -24,17 +24,14 @@ from optuna.trial import TrialState as State
 
 from ptydask.interning import intern_text, intern_texts
 from ptydask.storage.ahead import AheadBackend
+from ptydask.storage.journal import PIECE
+from ptydask.storage.replay import BatchReplay
 from ptydask.trial.reconcile import TASK
 
 SNAPSHOT_EVERY = 100
 """Trials from one snapshot to the next in a study that is small: as Optuna's own."""
 _PARTS = 8
 """And in a large one so many, about, in the time that the study takes to double."""
-_PIECE = 1000
-"""Entries that are decoded at once where many are replayed; then their trials share what they have in common.
-
-With all of them, and distributions of each trial's own, the process would stay three times as large.
-"""
 
 
 def snapshot_due(number: int) -> bool:
@@ -121,13 +118,14 @@ class StudyJournal(JournalStorage):
     def _sync_with_backend(self) -> None:
         if not self._restored:
             self._restored = True
+            self._replay_result = BatchReplay(self._worker_id_prefix)
             snapshot = self._backend.load_snapshot() if isinstance(self._backend, AheadBackend) else None
             if snapshot is not None:
                 self.restore_replay_result(snapshot)
         entries = iter(self._backend.read_logs(self._replay_result.log_number_read))
-        while piece := list(islice(entries, _PIECE)):
+        while piece := list(islice(entries, PIECE)):
             self._replay_result.apply_logs(piece)
-            if len(piece) == _PIECE:  # of a study that goes on
+            if len(piece) == PIECE:  # else it would stay three times as large, with distributions of each trial's own
                 self._look_at_all()
 
     def save_snapshot(self) -> None:
