@@ -1,7 +1,7 @@
 """Equal texts as one object: names of parameters and metrics, hosts, workers, which every trial of a study repeats.
 
 What is unpickled or read from JSON has texts of its own, trial by trial; of thousands of trials they were a third of
-what the driver keeps.
+what the driver keeps. For texts of which there are few: Python 3.12 never forgets an interned one.
 """
 
 from __future__ import annotations

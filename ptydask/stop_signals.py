@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -81,7 +81,8 @@ class StopSignals:
         self.came, self._at = self.came or signal.Signals(number), now
         if self._deferred and first:
             if self._answer is not None:
-                self._answer()
+                with suppress(Exception):  # the wish to stop matters more than the words
+                    self._answer()
             return
         self._raised = True
         raise _exception_of(self.came)

@@ -18,6 +18,7 @@ import yaml
 
 from ptydask import config, demo
 from ptydask.config import Overrides
+from ptydask.config.ptyrad import paths
 from ptydask.demo import geometry, microscope
 from ptydask.demo.microscope import Experiment
 from ptydask.engines.ptyrad import release
@@ -130,6 +131,7 @@ def test_a_copied_folder_still_names_the_first(tmp_path: Path, monkeypatch: pyte
     )
     (data,) = config.load(copy, Overrides(results=tmp_path / "chosen.h5")).notices
     assert data.startswith("init_params.meas_params.path")
+    assert paths.find_copy_notices({"init_params": {"pos_params": "", "probe_params": "/"}}, copy, None) == ()
     copy.write_text(copy.read_text().replace(str(first.parent), str(copy.parent)))
     monkeypatch.chdir(tmp_path)
     assert config.load(Path("copy") / demo.PARAMS, Overrides()).notices == ()

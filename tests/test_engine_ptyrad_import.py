@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ptydask.engines.ptyrad import put_off, release
+from ptydask.engines.ptyrad import put_off
 
 pytestmark = pytest.mark.ptyrad
 
@@ -79,11 +79,13 @@ plt.close(plt.figure())
 
 @pytest.mark.parametrize("stays", ["chosen", "used"])
 def test_a_cache_that_is_chosen_or_used_stays(stays: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptydask.engines.ptyrad import imported
+
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     if stays == "used":
         monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
         (tmp_path / "kernel.so").touch()
-    with release._without_empty_cache():
+    with imported._without_empty_cache():
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     assert tmp_path.exists()
 

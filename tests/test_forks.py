@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from ptydask.analysis import forks
 from ptydask.analysis.forks import count_forks, shared_with_forks
@@ -60,6 +62,34 @@ def test_this_process_does_what_a_fork_could_not(tmp_path: Path) -> None:
         with shared_with_forks(work, count) as results:
             wait_for(tmp_path / "begun")
             assert list(results()) == list(range(count))
+
+
+@needs_forks
+def test_where_no_process_may_be_had_this_one_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with shared_with_forks(lambda task: task, 3) as results:
+        assert list(results()) == [0, 1, 2]
+
+
+@needs_forks
+def test_a_fork_computes_on_one_thread(tmp_path: Path) -> None:
+    """Those that a library has started in this process it would wait for."""
+    here = os.getpid()
+
+    def work(_task: int) -> set[int]:
+        if os.getpid() == here:
+            wait_for(tmp_path / "begun")
+            return {1}
+        (tmp_path / "begun").touch()
+        return {pool["num_threads"] for pool in threadpool_info()}
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    with shared_with_forks(work, 2) as results:
+        wait_for(tmp_path / "begun")
+        assert list(results()) == [{1}, {1}]
 
 
 @needs_forks

@@ -135,6 +135,14 @@ def test_a_wait_is_answered_where_a_signal_comes() -> None:
     assert (done, answers) == ([["heard"]], ["heard"])
 
 
+def test_a_wish_to_stop_does_not_depend_on_its_answer() -> None:
+    def answer() -> None:
+        raise RuntimeError("reentrant call")
+
+    with pytest.raises(KeyboardInterrupt), StopSignals() as stop, stop.deferred(), stop.answered_by(answer):
+        signal.raise_signal(INT)
+
+
 def test_at_once_within_deferred() -> None:
     """What came before is raised at its beginning, what comes in it where it is."""
     for before in (True, False):

@@ -38,7 +38,10 @@ def shared_with_forks(work: Callable[[int], T], count: int) -> Iterator[Callable
         stack.callback(os.close, tasks)
         os.write(filled, bytes(range(count)))  # each read takes one byte, a task that nobody else gets
         os.close(filled)
-        forks = [stack.enter_context(_fork_worker(tasks, work)) for _ in range(count_forks(count))]
+        forks = []
+        with suppress(OSError):  # no more processes may be had
+            for _ in range(count_forks(count)):
+                forks.append(stack.enter_context(_fork_worker(tasks, work)))
 
         def give_results() -> Iterator[T]:
             done = _do_tasks(tasks, work)
@@ -67,7 +70,7 @@ def _fork_worker(tasks: int, work: Callable[[int], Any]) -> Iterator[Any]:
     results, sender = context.Pipe(duplex=False)
     with results:
         with sender, warnings.catch_warnings():
-            # From 3.12 on Python warns of any thread; those of BLAS, which are left, are prepared for a fork.
+            # From 3.12 on Python warns of any thread; those of BLAS, which are left, a fork does not use.
             warnings.simplefilter("ignore", DeprecationWarning)
             fork = context.Process(target=_serve, args=(tasks, work, results, sender, os.getpid()), daemon=True)
             fork.start()
@@ -80,11 +83,16 @@ def _fork_worker(tasks: int, work: Callable[[int], Any]) -> Iterator[Any]:
 
 
 def _serve(tasks: int, work: Callable[[int], Any], results: Any, sender: Any, parent: int) -> None:
-    """In the fork: what the other process has open is not collected, and Ctrl-C is heard there."""
+    """In the fork: what the other process has open is not collected, and Ctrl-C is heard there.
+
+    One thread: those that GNU's OpenMP has started in the other process a fork would wait for, for ever.
+    """
+    from threadpoolctl import threadpool_limits  # which sets a variable of the process as it is imported
+
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     results.close()
-    with suppress(OSError):  # nobody reads them any more
+    with threadpool_limits(1), suppress(OSError):  # nobody reads them any more
         sender.send(_do_tasks(tasks, work, parent))
 
 

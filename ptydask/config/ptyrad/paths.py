@@ -50,9 +50,9 @@ def find_copy_notices(config: Mapping[str, Any], file: Path, results: Path | Non
 
 
 def _are_two(path: Path, other: Path) -> bool:
-    """Whether both are there, and are not one file."""
+    """Whether both are files, and not one."""
     try:
-        return path.exists() and other.exists() and not path.samefile(other)
+        return path.is_file() and other.is_file() and not path.samefile(other)
     except (OSError, ValueError):  # no file's name: who reads it says so
         return False
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptydask.engines.ptyrad import put_off, torchvision_schema
@@ -85,10 +82,7 @@ def installed() -> PtyradRelease:
     Raises MissingDependency where it is not installed or its version is not one that is known to work.
     """
     require("ptyrad", "the engine 'ptyrad' needs", "ptyrad")
-    with (
-        warnings.catch_warnings(action="ignore"),  # on import PtyRAD uses what its dependencies deprecate
-        _without_empty_cache(),
-    ):
+    with warnings.catch_warnings(action="ignore"):  # on import PtyRAD uses what its dependencies deprecate
         torchvision_schema.make_importable()
         import_module("matplotlib").use("Agg")
         put_off.put_off("matplotlib.pyplot")  # PtyRAD draws in a run of its own alone
@@ -98,21 +92,6 @@ def installed() -> PtyradRelease:
             import_module(name)
     parameters = inspect.signature(solver().recon_step).parameters
     return PtyradRelease(version=import_module("ptyrad").__version__, schedules="scheduler" in parameters)
-
-
-@contextmanager
-def _without_empty_cache() -> Iterator[None]:
-    """Importing what PyTorch compiles with makes a folder for what is compiled, in most studies for nothing.
-
-    Whoever compiles makes it again. One that the user has chosen stays.
-    """
-    variable = "TORCHINDUCTOR_CACHE_DIR"  # PyTorch sets it where it is not set
-    chosen = os.environ.get(variable)
-    yield
-    folder = os.environ.get(variable)
-    if chosen is None and folder is not None:
-        with suppress(OSError):  # not empty
-            Path(folder).rmdir()
 
 
 def solver() -> Any:
