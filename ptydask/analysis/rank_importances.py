@@ -56,13 +56,14 @@ def _import_importance() -> Any:
     if _IMPORTANCE in sys.modules or _SCIKIT_LEARN in sys.modules:
         return importlib.import_module(_IMPORTANCE)
     hidden = _HiddenInThisThread(_SCIKIT_LEARN)
-    by_name = vars(optuna)["importance"]  # which imports the module at its first use
+    by_name = vars(optuna).get("importance")  # which imports the module at its first use
     sys.meta_path.insert(0, hidden)
     try:
         return importlib.import_module(_IMPORTANCE)
     finally:
         sys.meta_path.remove(hidden)
-        vars(optuna)["importance"] = by_name
+        if by_name is not None:
+            vars(optuna)["importance"] = by_name
         for name in [name for name in sys.modules if f"{name}.".startswith(f"{_IMPORTANCE}.")]:
             del sys.modules[name]
 
