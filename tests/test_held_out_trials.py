@@ -267,9 +267,9 @@ def test_padding_is_not_scored(data: Path) -> None:
     before, live = (
         run(data, POSITIONS, {"init_params.meas_pad": pad | {"mode": mode}}) for mode in ("precompute", "on_the_fly")
     )
-    for name in ("heldout", "heldout_amplitude"):
-        # The rounding of the two ways grows over the iterations: to 1e-4 on some processors.
-        assert before.metrics[name] == pytest.approx(live.metrics[name], rel=1e-3)
+    # The deviance divides by what a pixel is expected to have: on some processors rounding makes 1.2e-4 of it there.
+    for name, bound in {"heldout": 1e-3, "heldout_amplitude": 1e-4}.items():
+        assert before.metrics[name] == pytest.approx(live.metrics[name], rel=bound)
 
 
 @pytest.mark.parametrize("held_out", [POSITIONS, COUNTS], ids=repr)
