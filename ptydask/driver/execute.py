@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ptydask import sampling
@@ -115,7 +116,7 @@ def _run_missing_trials(prepared: PreparedRun, store: Store, watcher: Watcher, o
         loop.check_mirror(plan, store, watcher.tell_waiting)
     label = f"{plan.name}-{store.id[:8]}"
     with ExitStack() as stack:
-        with watcher.stop.answered_by(watcher.tell_stopping):
+        with watcher.stop.answered_by(partial(watcher.notice, STOPPING)):
             request = replace(prepared.cluster_request, folder=store.folder, label=label)
             cluster = stack.enter_context(open_cluster(request))
         from ptydask.driver import crew, loop
@@ -243,7 +244,7 @@ class Watcher:
         self.snapshot: RunSnapshot | None = None
         self.ready_at: float | None = None
         """When the first worker was ready, on the monotonic clock: the time that a run has counts from there."""
-        self._waits_for, self._told_stopping = "", False
+        self._waits_for = ""
         self._stillness = Stillness(None, time.monotonic())
 
     def go_on_with(self, prepared: PreparedRun) -> None:
@@ -319,14 +320,8 @@ class Watcher:
         try:
             self.stop.raise_if_asked()
         except (KeyboardInterrupt, Terminated):
-            self.tell_stopping()
-            raise
-
-    def tell_stopping(self) -> None:
-        """Say once that a signal was heard while workers start."""
-        if not self._told_stopping:
-            self._told_stopping = True
             self._view.notice(STOPPING)
+            raise
 
     def _tell_if_stuck(self) -> None:
         now = time.monotonic()

@@ -80,6 +80,7 @@ def share_texts(record: TrialRecord) -> TrialRecord:
 
 
 def _intern_repeated(columns: dict[str, Any]) -> dict[str, Any]:
+    # dict() raises TypeError or ValueError for what is no mapping.
     mappings = {name: intern_texts(dict(columns[name])) for name in _MAPPINGS if name in columns}
     texts = {name: intern_text(columns[name]) for name in _REPEATED if name in columns}
     return {**columns, **mappings, **texts}
