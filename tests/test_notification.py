@@ -223,7 +223,6 @@ def test_a_stop_is_told_while_workers_start(signal: type[BaseException]) -> None
     watcher = execute.Watcher(*parts)  # type: ignore[arg-type]
     with pytest.raises(signal):
         watcher.wait_for_workers()
-    watcher.tell_stopping()
     assert [notice.split(":")[0] for notice in notices] == ["stopping"]
 
 
