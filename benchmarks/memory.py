@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import NeverSaved, use_toy_engine
+from processes import NeverSaved, run_toy_study, use_toy_engine
 from queue_memory import MIB, DataSet, read_memory
 from sections import Table, add_write_argument, spread, write_section
 
@@ -84,7 +84,6 @@ def be_driver(folder: Path, trials: int) -> None:
     import orchestration
     import yaml
 
-    import ptydask
     from ptydask.store import Store
 
     record = Store.add
@@ -100,8 +99,7 @@ def be_driver(folder: Path, trials: int) -> None:
     work = contenders.Work(folder, "RandomSampler", trials)
     params = folder / "driver.yaml"
     params.write_text(yaml.safe_dump(orchestration.study_params(work)))
-    options: dict[str, Any] = {"engine": "toy", "cluster": "local", "search": "file", "progress": False}
-    ptydask.run(params, workers=contenders.WORKERS, trials=trials, **options)
+    run_toy_study(params, contenders.WORKERS, trials=trials)
 
 
 def _start(params: Path, what: str) -> subprocess.Popen[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import scaling
-from processes import use_toy_engine, watch_journal
+from processes import run_toy_study, use_toy_engine, watch_journal
 from sections import Table, add_write_argument, write_section
 
 from ptydask.clusters.settings import heartbeat_interval
@@ -205,7 +205,6 @@ def measure_trial(trials: int, steps: int, second: float) -> float:
 
 def run_trials(folder: Path, trials: int, steps: int) -> tuple[float, float]:
     """Seconds, and CPU seconds of this process, a trial, between a tenth and the last of the trials."""
-    import ptydask
     from ptydask.storage.transport import FRESH
 
     marks: list[tuple[int, float, float]] = []
@@ -216,7 +215,7 @@ def run_trials(folder: Path, trials: int, steps: int) -> tuple[float, float]:
 
     watch_journal(mark_end)
     params = scaling.write_params(folder, seconds=2 * FRESH if steps else 0.0, each=trials, steps=steps)
-    ptydask.run(params, engine="toy", cluster="local", workers=2, trials=trials, search="file", progress=False)
+    run_toy_study(params, 2, trials=trials)
     (first, began, before), (last, over, after) = marks[trials // 10], marks[-1]
     return (over - began) / (last - first), (after - before) / (last - first)
 

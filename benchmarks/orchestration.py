@@ -32,7 +32,7 @@ import psutil
 import sections
 import yaml
 from contenders import CONTENDERS, Work
-from processes import use_toy_engine, watch_journal
+from processes import run_toy_study, use_toy_engine, watch_journal
 
 EVERY = 0.1
 PATIENCE, EACH = 120.0, 0.2
@@ -118,8 +118,6 @@ def _sample(count: Callable[[], tuple[int, int]], samples: list[Sample], over: t
 
 def run_ptydask(work: Work) -> list[Sample]:
     """One study of the toy engine, run from this process."""
-    import ptydask
-
     counted = {"ended": 0, "calls": 0}
 
     def count_call(ends: bool) -> None:
@@ -130,15 +128,7 @@ def run_ptydask(work: Work) -> list[Sample]:
     params = work.folder / "params.yaml"
     params.write_text(yaml.safe_dump(study_params(work)))
     with sampled(lambda: (counted["ended"], counted["calls"])) as samples:
-        ptydask.run(
-            params,
-            engine="toy",
-            cluster="local",
-            workers=contenders.WORKERS,
-            trials=work.trials,
-            search="file",
-            progress=False,
-        )
+        run_toy_study(params, contenders.WORKERS, trials=work.trials)
     return samples
 
 

@@ -1,4 +1,4 @@
-"""What several benchmarks need: CPU time, the tests' engine, a checkpoint that is never due, calls of the journal."""
+"""What several benchmarks need: CPU time, the tests' engine and its studies, a checkpoint never due, the journal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sections import ROOT
@@ -22,6 +23,14 @@ def use_toy_engine() -> None:
     plugins = str(ROOT / "tests" / "plugins")
     os.environ["PYTHONPATH"] = os.pathsep.join([plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.path.insert(0, plugins)
+
+
+def run_toy_study(params: Path, workers: int, **options: Any) -> None:
+    """Run the study of a params file with the tests' engine on workers of this machine, its driver in this process."""
+    import ptydask
+
+    fixed: dict[str, Any] = {"engine": "toy", "cluster": "local", "search": "file", "progress": False}
+    ptydask.run(params, workers=workers, **fixed, **options)
 
 
 def watch_journal(hear: Callable[[bool], None]) -> None:

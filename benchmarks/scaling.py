@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 import yaml
-from processes import use_toy_engine
+from processes import run_toy_study, use_toy_engine
 from sections import Table, add_write_argument, write_section
 
 from ptydask.machine import usable_cores
@@ -162,7 +162,6 @@ def run_study(folder: Path, workers: int) -> Heartbeats:
     """The study of the params file in ``folder``, in this process; what its scheduler heard."""
     from distributed import Scheduler
 
-    import ptydask
     from ptydask.clusters.settings import heartbeat_interval
 
     last: dict[str, float] = {}
@@ -180,16 +179,7 @@ def run_study(folder: Path, workers: int) -> Heartbeats:
         return told
 
     Scheduler.heartbeat_worker = listen
-    results = folder / "results.h5"
-    ptydask.run(
-        folder / "params.yaml",
-        engine="toy",
-        cluster="local",
-        workers=workers,
-        results=results,
-        search="file",
-        progress=False,
-    )
+    run_toy_study(folder / "params.yaml", workers, results=folder / "results.h5")
     return Heartbeats(**count, longest=longest)
 
 
