@@ -178,6 +178,7 @@ def iterations_until(results: Path, truth: Mapping[str, float]) -> int:
 
 
 @pytest.mark.ptyrad
+@pytest.mark.second
 @pytest.mark.timeout(600)
 def test_a_second_data_set_needs_at_most_half_of_the_iterations(tmp_path: Path) -> None:
     """The demo's settings with other noise: from the best trial of the first study it begins at the truth."""

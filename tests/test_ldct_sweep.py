@@ -19,7 +19,7 @@ from ptydask.model import Reason, TrialState
 from ptydask.store import reader
 from ptydask.store.reader import TrialData
 
-pytestmark = [pytest.mark.ldct, pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.ldct, pytest.mark.slow, pytest.mark.second, pytest.mark.timeout(420)]
 
 DEMO = ldct_cases.ROOT / "configs" / "cnn10-demo.yaml"
 METRICS = ("SSIM", "PSNR", "RMSE")

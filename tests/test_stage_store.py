@@ -674,6 +674,7 @@ def test_trials_of_the_stage_before_are_not_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.second
 @pytest.mark.timeout(600)
 def test_killed_before_every_step_of_a_transition(tmp_path: Path) -> None:
     """From the end of a stage over the next one's beginning to its end: every trial of every stage, at every moment.

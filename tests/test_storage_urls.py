@@ -18,7 +18,7 @@ Ptydask = Callable[..., subprocess.CompletedProcess[str]]
 Params = Callable[..., Path]
 PASSWORD = "s3cr3t-Pa55"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.second]
 
 
 def run(ptydask: Ptydask, params: Path, *args: object) -> subprocess.CompletedProcess[str]:

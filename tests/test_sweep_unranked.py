@@ -141,6 +141,7 @@ with open(os.environ["PTYDASK_METRICS"], "a") as file:
 
 
 @pytest.mark.slow
+@pytest.mark.second
 def test_a_study_and_every_command_on_it(tmp_path: Path, ptydask: Ptydask) -> None:
     """It runs, goes on, and is read by every command; those that want the best trial say why there is none."""
     (tmp_path / "p.py").write_text(PROGRAM)

@@ -602,6 +602,7 @@ def test_a_sample_of_forty_positions(both: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.second
 def test_a_sample_of_five_hundred_positions(both: tuple[Path, Path]) -> None:
     """The same at large: 300 in a packed file, 200 in an index and three trials' files."""
     check_sample(*both, seed=2, share=1.0)
