@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +20,17 @@ _CONTROLS = {
     "memory": ("memory.max", "memory.current", "memory.stat", "memory.limit_in_bytes", "memory.usage_in_bytes"),
 }
 _ROOT, _MEMBERSHIP, _MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/meminfo")
+
+
+def return_freed_memory() -> None:
+    """Give the machine back what this process's allocator keeps of freed memory, also amid what is in use: 2 ms.
+
+    glibc keeps what lies below the last block in use, whoever freed it. Nothing happens where there is no glibc.
+    """
+    import ctypes  # few processes need it
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def usable_cores() -> int:

@@ -30,6 +30,9 @@ from ptydask.store import (
     trialgroup,
 )
 
+OWN_GROUP = f"/{layout.TRIAL}"
+"""The path of a trial's group in its own file."""
+
 
 @dataclass(frozen=True, slots=True)
 class ResultsHeader:
@@ -48,7 +51,7 @@ class TrialRow:
 
     record: TrialRecord
     file: Path
-    group: str = f"/{layout.TRIAL}"
+    group: str = OWN_GROUP
     """The path of its group there; as it stands, that in a trial's own file."""
     tile: bytes | None = None
     """Its thumbnail, compressed as in the file."""
@@ -60,7 +63,7 @@ class TrialRow:
     @property
     def alone(self) -> bool:
         """Whether it lies in a file of its own, not in an older pack with others."""
-        return self.group == f"/{layout.TRIAL}"
+        return self.group == OWN_GROUP
 
 
 Place = Callable[[h5py.Group, TrialRow], None]
@@ -244,7 +247,7 @@ def complete_group(study: h5py.Group, meta: StudyMeta, rows: Sequence[TrialRow],
     if best:
         nexus.write_attribute(study, "default", layout.BEST)
     # Where a row's text is at hand as it was read, it is not made again: a table may have thousands of rows.
-    texts = [row.json or codec.record_to_json(row.record) for row in rows]
+    texts = (row.json or codec.record_to_json(row.record) for row in rows)
     table.write(study, meta, records, texts, _trial_digests(study[layout.TRIALS], rows))
     table.write_history(study, records, meta.direction, meta.metric)
     _write_thumbnails(study, rows)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ptydask import machine
 from ptydask.errors import StoreError, UnusableResults, one_line
 from ptydask.formatting import shell_path
 from ptydask.model import StudyMeta, TrialRecord
@@ -29,6 +30,7 @@ from ptydask.store import (
     files,
     index,
     isolated,
+    kept_rows,
     layout,
     lock,
     names,
@@ -69,9 +71,9 @@ class Store:
         """Why the last refresh failed; "" while all is well. The trials' own files do not depend on it."""
         self._lock = held
         self._pack = loaded.pack
-        self._rows = dict(loaded.rows)
-        self._records = {number: row.record for number, row in self._rows.items()}
-        self._sha256: dict[int, str] = {}
+        self._rows = kept_rows.KeptRows(self.folder, loaded.rows)
+        self._sha256: dict[int, bytes] = {}
+        """Of the bytes of each file whose worker told of it."""
         self._unread: set[int] = set()
         self._new = loaded.previous is None
         self._changed = False
@@ -109,11 +111,12 @@ class Store:
     def _write_first_index(self) -> None:
         contents.write_card(self.folder, self.id, self.meta)
         # An older pack that is still there has something that the packed file has not.
-        if self._pack is None or self._rows.keys() != self._pack_numbers() or contents.pack_files(self.folder):
+        if (
+            self._pack is None
+            or self._rows.keys() != self._rows.numbers_in(self.path)
+            or contents.pack_files(self.folder)
+        ):
             self._write_index()
-
-    def _pack_numbers(self) -> set[int]:
-        return {number for number, row in self._rows.items() if row.file == self.path}
 
     @property
     def packed(self) -> bool:
@@ -129,7 +132,7 @@ class Store:
     @property
     def records(self) -> Mapping[int, TrialRecord]:
         """Every recorded trial by its number."""
-        return MappingProxyType(self._records)
+        return MappingProxyType(self._rows.records)
 
     def add(self, record: TrialRecord, written: shard.Shard | None = None) -> None:
         """Record a trial whose file is in the folder. ``written`` is its worker's word; without it the file is opened.
@@ -137,7 +140,7 @@ class Store:
         The bytes of a file that its worker told of are checked when it is packed.
         """
         number = record.number
-        if self._records.get(number) == record:
+        if self._rows.records.get(number) == record:
             return
         record = codec.share_texts(record)
         row = index.TrialRow(record, names.shard_path(self.folder, number))
@@ -146,9 +149,8 @@ class Store:
         else:
             row = replace(row, tile=written.tile, sha256=written.seal, json=written.json)
             self._unread.discard(number)
-            self._sha256[number] = written.sha256
+            self._sha256[number] = bytes.fromhex(written.sha256)
         self._rows[number] = row
-        self._records[number] = record
         self._changed = True
 
     def find(self, number: int) -> TrialRecord | None:
@@ -164,7 +166,7 @@ class Store:
         row = self._rows.get(number)
         path = names.shard_path(self.folder, number)
         if row is not None and row.file == path:
-            del self._rows[number], self._records[number]
+            del self._rows[number]
             self._sha256.pop(number, None)
             self._unread.discard(number)
             self._changed = True
@@ -197,6 +199,8 @@ class Store:
         self._read_tiles()
         head = index.ResultsHeader(layout.INDEX, self.id, "", self.meta)
         index.write(self.path, head, index.sort_rows(self._rows))
+        # What an index of thousands of rows is made of, several kB a row, the allocator would keep for the next one.
+        machine.return_freed_memory()
         self._changed = False
 
     def _move_pack_aside(self) -> None:
@@ -205,8 +209,7 @@ class Store:
             return
         second = contents.pack_path(self.folder, self._pack)
         files.add_second_name(self.path, second)
-        for number in self._pack_numbers():
-            self._rows[number] = replace(self._rows[number], file=second)
+        self._rows.rename_file(self.path, second)
         self._pack = None
 
     def _read_tiles(self) -> None:
@@ -259,7 +262,7 @@ class Store:
         changed = []
         for number, expected in self._sha256.items():
             with contextlib.suppress(OSError):  # a missing file shows when it is packed
-                if files.sha256(self._rows[number].file) != expected:
+                if files.sha256(self._rows[number].file) != expected.hex():
                     changed.append(self._rows[number])
         return altered | isolated.find_altered(changed)
 
@@ -291,7 +294,7 @@ class Store:
 
     def _write_last_words(self) -> bool:
         """Leave word of how many trials were asked for, where some of them are missing; whether any is left."""
-        missing = self._snapshot is not None and self._snapshot.total > len(self._records)
+        missing = self._snapshot is not None and self._snapshot.total > len(self._rows)
         if self._snapshot is not None and missing:
             self._write_status({}, self._snapshot)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -35,7 +36,7 @@ _OWN_FOLDERS = (*_FOLDERS, layout.GRADIENT)
 
 
 def write(
-    parent: h5py.Group, meta: StudyMeta, records: Sequence[TrialRecord], texts: Sequence[str], seals: Sequence[str]
+    parent: h5py.Group, meta: StudyMeta, records: Sequence[TrialRecord], texts: Iterable[str], seals: Sequence[str]
 ) -> None:
     """Write the table of ``records``: ``texts`` are their JSON, ``seals`` the digests of their groups."""
     table = nexus.create_group(parent, layout.TABLE, "NXcollection")
@@ -52,9 +53,12 @@ def write(
             nexus.write_attribute(dataset, "units", unit)
     nexus.write_attribute(table["error"], "long_name", meta.metric)
     nexus.write_numbers(table, layout.SHA256, nexus.encode_texts(seals))
-    blobs = [text.encode() for text in texts]
-    nexus.write_numbers(table, layout.RECORD_JSON_END, np.cumsum([len(blob) for blob in blobs], dtype=np.int64))
-    nexus.write_numbers(table, layout.RECORD_JSON, np.frombuffer(b"".join(blobs), np.uint8))
+    blob, ends = bytearray(), array("q")  # of thousands of texts there is this one copy
+    for text in texts:
+        blob += text.encode()
+        ends.append(len(blob))
+    nexus.write_numbers(table, layout.RECORD_JSON_END, np.array(ends, np.int64))
+    nexus.write_numbers(table, layout.RECORD_JSON, np.frombuffer(blob, np.uint8))
 
 
 def _unit(folder: str, name: str, meta: StudyMeta) -> str:

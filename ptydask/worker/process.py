@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import platform
@@ -10,7 +9,6 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -18,7 +16,7 @@ from pathlib import Path
 
 import optuna
 
-from ptydask import __version__, engines, sampling
+from ptydask import __version__, engines, machine, sampling
 from ptydask.clusters.settings import threads_asked_for
 from ptydask.engines import Session
 from ptydask.errors import ClusterError, PtydaskError, clear_frames
@@ -169,8 +167,7 @@ def _return_freed_memory() -> None:
     :mod:`ptydask.clusters.settings`), it keeps up to a GiB of a large model for a study that is small.
     """
     gc.collect()
-    with suppress(OSError, AttributeError):  # other systems have no glibc
-        ctypes.CDLL(None).malloc_trim(0)
+    machine.return_freed_memory()
 
 
 def session_for_run(run_id: str) -> OpenSession:
