@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -182,4 +183,19 @@ def test_lines_that_are_not_in_memory_are_read(tmp_path: Path, number: int, monk
         journal.append(lines[first : first + 2])
     assert len(journal) == 11
     assert journal.since(number) == lines[number:]
+    journal.close()
+
+
+def test_lines_that_are_kept_in_memory_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth more than are promised, however long the journal is."""
+    monkeypatch.setattr(journal_module, "RECENT", 100)
+    journal = JournalFile(tmp_path / "j")
+    tracemalloc.start()
+    try:
+        for number in range(299):
+            journal.append([LINE[:-1] + b',"n":%0999d}' % number])
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 100_000 < size < 130_000
     journal.close()

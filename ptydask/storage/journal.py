@@ -110,7 +110,7 @@ class JournalFile:
         self._forget()
 
     def _forget(self) -> None:
-        if len(self._recent) >= 2 * RECENT:
+        if len(self._recent) >= RECENT + RECENT // 10:  # a tenth at a time: to move the others up takes its time, too
             del self._recent[:-RECENT]
 
     def since(self, number: int) -> list[bytes]:
