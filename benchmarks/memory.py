@@ -1,7 +1,7 @@
 """The memory of workers on one machine: of one data set with a copy each and with one for all; of many trials.
 
     python benchmarks/memory.py [--scan 64] [--pixels 128] [--workers 1 2] [--repeats 2] [--trials 500]
-        [--driver-trials 3000] [--write]
+        [--driver-trials 10000] [--write]
 
 Linux only. Workers are processes that each open a session of PtyRAD on the CPU for the same study and read all of its
 patterns. What counts is the proportional set size (PSS): a page that two processes have is half a page of each, so that
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--trials", type=int, default=500, help="of the worker with many")
-    parser.add_argument("--driver-trials", type=int, default=3000, help="of the driver")
+    parser.add_argument("--driver-trials", type=int, default=10_000, help="of the driver")
     parser.add_argument("--params", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--be", help=argparse.SUPPRESS)
     add_write_argument(parser)
@@ -204,10 +204,10 @@ def main() -> None:
             "One worker and many trials of 2 iterations of 8 x 8 patterns of 32 x 32.",
             flat,
             "One driver and many trials that do nothing, of 6 floats and 3 reports, by two workers. For each it keeps "
-            "Optuna's trial (1.9 kB, as every worker does), the record (1.1 kB), and what the index is written of "
-            "(1.6 kB): the record's text, its place, digests. More parameters, reports (0.1 kB each) and thumbnails "
-            "come on top. The latest lines of the journal and the index while it is written, the rest, have an upper "
-            "limit: 5 and 32 MiB.",
+            "Optuna's trial (1.8 kB, as every worker does), the record (1.1 kB), and what the index is written of "
+            "(0.4 kB): the record's text, compressed, and digests. More parameters, reports (0.1 kB each) and "
+            "thumbnails come on top. While an index is written it is 3 kB more, which are given back then, but for "
+            "what lies between trials' own: about 1 kB. The latest lines of the journal have an upper limit, 3 MiB.",
             driver,
             "On a GPU each worker has a copy of its own. What CUDA hands from one process to others "
             "(`cudaIpcGetMemHandle`) is not defined once the process that allocated it has ended, and a worker may be "

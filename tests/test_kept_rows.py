@@ -59,7 +59,7 @@ def test_the_text_of_a_record_is_made_once() -> None:
 
 
 def test_a_row_needs_little_memory() -> None:
-    """Less than half a kB beside its record; a row as it is handed about has more than three times that."""
+    """Less than half a kB beside its record; a row as it is handed about has more than twice that."""
     count = 500
     made = [record(number) for number in range(count)]
     rows = KeptRows(FOLDER, {})

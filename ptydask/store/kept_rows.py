@@ -1,4 +1,4 @@
-"""The rows of a study under way, each in a fifth of the memory of a :class:`ptydask.store.index.TrialRow`.
+"""The rows of a study under way, each in a third of the memory of a :class:`ptydask.store.index.TrialRow`.
 
 A driver keeps those of all trials, from the first to the last, and needs them whole only while it writes the index.
 """
