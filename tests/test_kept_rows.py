@@ -22,7 +22,7 @@ ROWS = {
     "in a pack": replace(OWN, file=Path("/data/study.h5"), group="/study/trials/000003"),
     "in a file of its own elsewhere": replace(OWN, file=Path("/data/other.trials/000003.h5")),
     "without a digest": replace(OWN, sha256=""),
-    "with a digest that is none": replace(OWN, sha256="\udc80 é"),
+    "with a digest that is none": replace(OWN, sha256="\udc80 é\n"),
     "with a text that has lines": replace(OWN, json='{\n"number": 3\n}'),
     "failed": TrialRow(failed(3), names.shard_path(FOLDER, 3), json=codec.record_to_json(failed(3))),
 }

@@ -40,7 +40,7 @@ class KeptRows(MutableMapping[int, index.TrialRow]):
         self.update(rows)
 
     def __setitem__(self, number: int, row: index.TrialRow) -> None:
-        text = f"{row.json or codec.record_to_json(row.record)}\n{row.sha256}".encode(*_TEXT)
+        text = f"{row.json or codec.record_to_json(row.record)}\0{row.sha256}".encode(*_TEXT)  # JSON has no NUL
         self._model = self._model or text
         deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zdict=self._model)
         self.records[number] = row.record
@@ -52,7 +52,7 @@ class KeptRows(MutableMapping[int, index.TrialRow]):
     def __getitem__(self, number: int) -> index.TrialRow:
         packed = self._packed[number]
         text = zlib.decompressobj(_WINDOW, zdict=self._model).decompress(packed).decode(*_TEXT)
-        json, _, sha256 = text.rpartition("\n")
+        json, _, sha256 = text.partition("\0")
         file, group = self._places.get(number) or (names.shard_path(self.folder, number), index.OWN_GROUP)
         return index.TrialRow(self.records[number], file, group, self._tiles.get(number), sha256, json)
 
