@@ -116,8 +116,8 @@ def measure(what: str, trials: int, *command: str, folder: Path, note: Callable[
 
 
 def keep_up(folder: Path, trials: int, wanted: Callable[[str], bool]) -> Iterator[Cost]:
-    """Verifying, thinning and packing."""
-    if not any(map(wanted, ("verify", "thin", "pack"))):
+    """What is asked of a study that stopped, verifying, thinning and packing."""
+    if not any(map(wanted, ("verify", "info", "thin", "pack"))):
         return
     path, program = folder / "stopped.h5", (sys.executable, "-m", "ptydask")
     write_stopped(path, trials)
@@ -127,6 +127,7 @@ def keep_up(folder: Path, trials: int, wanted: Callable[[str], bool]) -> Iterato
             yield measure(what, trials, *program, *words, folder=folder)
 
     yield from run("verify, of trials' own files", "verify", "stopped.h5")
+    yield from run("info of trials' own files", "info", "stopped.h5")
     yield measure("pack", trials, *program, "pack", "stopped.h5", folder=folder)
     yield from run("verify", "verify", "stopped.h5")
     yield from run("thin: pack --arrays best:10", "pack", "stopped.h5", "--arrays", "best:10", "-o", "thin.h5")

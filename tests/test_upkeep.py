@@ -19,8 +19,8 @@ from store_cases import KEEP, failed, meta, output, packed, phase, put, record, 
 from ptydask.cli import main
 from ptydask.errors import StoreError, UsageError
 from ptydask.model import TrialRecord, TrialState
-from ptydask.store import Store, byte_seal, checkpoints, digest, files, isolated, names, reader, shard
-from ptydask.store.upkeep import merge, merge_plan, packing, rebuild, retention, verify
+from ptydask.store import Store, byte_seal, checkpoints, digest, files, index, isolated, names, reader, shard, thumbnail
+from ptydask.store.upkeep import merge, merge_plan, packing, rebuild, retention, sizes, verify
 
 pytestmark = pytest.mark.slow
 
@@ -774,6 +774,44 @@ def test_info_of_a_packed_file(finished: Path, capsys: Output) -> None:
     ):
         assert word in text, word
     assert run(capsys, "info", finished, "--format", "yaml")[1].startswith("file: ")
+
+
+def test_sizes_are_those_of_every_dataset(finished: Path, tmp_path: Path) -> None:
+    """Of trials in a packed file and in files of their own; what a link leads to is not the trial's."""
+    apart = stopped(tmp_path / "apart.h5", range(3))
+    own = [index.TrialRow(row, names.shard_path(names.folder_of(apart), row.number)) for row in records(apart)]
+    with h5py.File(finished, "r+") as file:
+        trial = file[index.read_rows(finished)[0].group]
+        trial["elsewhere"] = h5py.SoftLink("/nowhere")
+        trial.create_group("metrics/empty")
+    for rows in (index.read_rows(finished), own):
+        measured = sizes.measure_trials(rows)
+        assert set(measured) == {row.record.number for row in rows}
+        for row in rows:
+            stored: list[int] = []
+            with h5py.File(row.file) as file:
+                file[row.group].visititems(
+                    lambda _, item, stored=stored: (
+                        stored.append(item.id.get_storage_size()) if isinstance(item, h5py.Dataset) else None
+                    )
+                )
+            assert sum(measured[row.record.number].stored.values()) == sum(stored) > 0
+
+
+def test_info_reads_no_thumbnail(
+    finished: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows none, and of thousands of trials they and their checksums take seconds."""
+    apart = stopped(tmp_path / "apart.h5", range(3))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a thumbnail was read")
+
+    monkeypatch.setattr(thumbnail, "read_tile", refuse)
+    monkeypatch.setattr(thumbnail, "read_tiles", refuse)
+    for path, trials in ((finished, 7), (apart, 3)):
+        code, out, _ = run(capsys, "info", path, "--format", "json")
+        assert (code, json.loads(out)["trials"]["total"], json.loads(out)["trials"]["unreadable"]) == (0, trials, 0)
 
 
 def test_info_of_a_running_study(tmp_path: Path, capsys: Output) -> None:

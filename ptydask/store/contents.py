@@ -167,17 +167,20 @@ def _rows_without_file(path: Path, folder: Path, rows: Mapping[int, index.TrialR
     ]
 
 
-def read_contents(path: Path, folder: Path) -> StoreContents:
-    """What is there, read without touching anything, also while a driver has it. Raises StoreError."""
+def read_contents(path: Path, folder: Path, *, with_tiles: bool = True) -> StoreContents:
+    """What is there, read without touching anything, also while a driver has it. Raises StoreError.
+
+    Rows of trials in files of their own come without digest, too, where they come without their tiles.
+    """
     card = read_card(folder)
     head = index.read_head(path) if path.exists() or card is None else None
-    packed = _packed_rows(path, head)
+    packed = _packed_rows(path, head, with_tiles=with_tiles)
     # A folder of another study is none of this file's: the file alone counts.
     if head is not None and (card is None or card[0] != head.store_id):
         return _make_contents(None, head, packed, ())
     rows: dict[int, index.TrialRow] = {}
     for pack in pack_files(folder):
-        rows |= _rows_by_number(pack)
+        rows |= _rows_by_number(pack, with_tiles=with_tiles)
     rows |= packed  # the last one counts where several have a trial
     damaged: list[str] = []
     for number, file in shard_files(folder).items():
@@ -185,19 +188,19 @@ def read_contents(path: Path, folder: Path) -> StoreContents:
         if number in rows:
             continue
         try:
-            rows[number] = read_shard(file)
+            rows[number] = read_shard(file) if with_tiles else index.TrialRow(shard.read_record(file), file)
         except StoreError as error:
             damaged.append(str(error))
     return _make_contents(card, head, rows, damaged)
 
 
-def _packed_rows(path: Path, head: index.ResultsHeader | None) -> dict[int, index.TrialRow]:
+def _packed_rows(path: Path, head: index.ResultsHeader | None, *, with_tiles: bool = True) -> dict[int, index.TrialRow]:
     """The trials that the results file itself holds: none where it is an index, or not there."""
-    return _rows_by_number(path) if head is not None and head.kind == layout.PACKED else {}
+    return _rows_by_number(path, with_tiles=with_tiles) if head is not None and head.kind == layout.PACKED else {}
 
 
-def _rows_by_number(pack: Path) -> dict[int, index.TrialRow]:
-    return {row.record.number: row for row in index.read_rows(pack)}
+def _rows_by_number(pack: Path, *, with_tiles: bool = True) -> dict[int, index.TrialRow]:
+    return {row.record.number: row for row in index.read_rows(pack, with_tiles=with_tiles)}
 
 
 def _make_contents(

@@ -290,7 +290,7 @@ def open_read_only(path: Path) -> h5py.File:
     return h5py.File(ReadFile(path), "r")
 
 
-def _open_at_once(path: Path) -> h5py.File:
+def open_at_once(path: Path) -> h5py.File:
     """The same; a small file is read in one go, and HDF5 asks for no part of it."""
     if path.stat().st_size <= _SMALL:
         with suppress(*BROKEN):  # what is wrong with a file, HDF5 says where it opens that itself
@@ -322,7 +322,7 @@ class RecentFile:
         now = stamp(path)
         if self._file is None or not self._left or not now or now != self._stamp:
             self.close()
-            self._file, self._stamp, self._left = _open_at_once(path), now, self._MOST
+            self._file, self._stamp, self._left = open_at_once(path), now, self._MOST
         self._left -= 1
         return self._file
 

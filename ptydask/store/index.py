@@ -118,17 +118,22 @@ def study_of(file: h5py.File, group: str = "") -> h5py.Group:
     return file[group or nexus.read_attribute(file, "default")]
 
 
-def read_rows(path: Path, group: str = "") -> list[TrialRow]:
-    """The rows of a packed file, or of the study ``group`` in it. Raises StoreError where it is damaged."""
+def read_rows(path: Path, group: str = "", *, with_tiles: bool = True) -> list[TrialRow]:
+    """The rows of a packed file, or of the study ``group`` in it. Raises StoreError where it is damaged.
+
+    Who has no use for thumbnails says so: to read them, and their checksums, takes longer than all the rest.
+    """
     with refused.opened(path) as file:
         study = study_of(file, group)
-        tiles, trials = thumbnail.read_tiles(study[layout.THUMBNAILS]), f"{study.name}/{layout.TRIALS}"
+        trials = f"{study.name}/{layout.TRIALS}"
         seals = table.read_column(study[layout.TABLE], layout.SHA256)
+        tiles = thumbnail.read_tiles(study[layout.THUMBNAILS]) if with_tiles else [None] * len(seals)
         rows = []
         for tile, seal, text in zip(tiles, seals, table.read_texts(study[layout.TABLE]), strict=True):
             record = codec.record_from_json(text)
             place = f"{trials}/{names.trial_name(record.number)}"
-            rows.append(TrialRow(record, path, place, tile or read_own_tile(file, place), seal, text))
+            own = read_own_tile(file, place) if with_tiles and tile is None else None
+            rows.append(TrialRow(record, path, place, tile or own, seal, text))
         return rows
 
 

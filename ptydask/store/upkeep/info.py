@@ -104,7 +104,7 @@ def _root_info(path: Path) -> dict[str, Any]:
 def _trial_rows(path: Path, folder: Path) -> Sequence[index.TrialRow]:
     """Where each trial lies; none where a file of them cannot be read."""
     try:
-        rows = contents.read_contents(path, folder).rows
+        rows = contents.read_contents(path, folder, with_tiles=False).rows
     except StoreError:
         return []
     return index.sort_rows(rows)
@@ -128,7 +128,7 @@ def _measure_studies(places: Iterable[StudyPlace | None]) -> int:
     total = 0
     for place in places:
         with suppress(StoreError):
-            rows = [] if place is None else index.read_rows(place.file, place.group)
+            rows = [] if place is None else index.read_rows(place.file, place.group, with_tiles=False)
             total += sum(sum(holding.stored.values()) for holding in sizes.measure_trials(rows).values())
     return total
 

@@ -151,7 +151,7 @@ def _other_studies(arrangement: MergePlan) -> EmbeddedStudies:
 
 def _measure_contents(place: StudyPlace) -> tuple[int, int]:
     """How many trials a study has, and how many bytes of arrays."""
-    held = sizes.measure_trials(index.read_rows(place.file, place.group))
+    held = sizes.measure_trials(index.read_rows(place.file, place.group, with_tiles=False))
     return len(held), sum(holding.bulk for holding in held.values())
 
 

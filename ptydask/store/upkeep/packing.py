@@ -315,7 +315,7 @@ def _make_plan(
     own = _plan_thinning(index.sort_rows(study.rows), study.previous, rule)
     earlier = {
         stage.store_id: _plan_thinning(
-            index.read_rows(stage.place.file, stage.place.group),
+            index.read_rows(stage.place.file, stage.place.group, with_tiles=False),
             index.read_head(stage.place.file, stage.place.group).meta,
             rule,
         )
