@@ -123,7 +123,7 @@ def keep_up(folder: Path, trials: int, wanted: Callable[[str], bool]) -> Iterato
     write_stopped(path, trials)
 
     def run(what: str, *words: str) -> Iterator[Cost]:
-        if wanted(what.split()[0]):
+        if wanted(what.split()[0].strip(",:")):
             yield measure(what, trials, *program, *words, folder=folder)
 
     yield from run("verify, of trials' own files", "verify", "stopped.h5")
