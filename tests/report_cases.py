@@ -140,9 +140,15 @@ def study(made: StudyMeta, beyond: TrialAlbum) -> StudyData:
     return StudyData(made, records, {n: one.curve for n, one in beyond.trials.items() if one.curve})
 
 
+def draw_plots(data: StudyData, *, of_page: bool = True) -> list[dict[str, str]]:
+    """Every figure that a page of these trials has."""
+    with plots.drawn_meanwhile(data, of_page=of_page) as drawn:
+        return drawn()
+
+
 def html(count: int = 30, *, points: int = 12, drawn: bool = True, **changes: Any) -> str:
     """A whole page of ``count`` trials, without a results file."""
     about = meta(**changes)
     beyond = album([trial(n) for n in range(count)], points=points)
     data = study(about, beyond)
-    return page.render(collect_page_data(data, beyond), plots.draw(data) if drawn else [], source="study.h5", made=MADE)
+    return page.render(collect_page_data(data, beyond), draw_plots(data) if drawn else [], source="study.h5", made=MADE)

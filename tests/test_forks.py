@@ -10,13 +10,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import store_cases
 from threadpoolctl import threadpool_info
 
 from ptydask.analysis import forks
-from ptydask.analysis.forks import count_forks, shared_with_forks
+from ptydask.analysis.data import load_study
+from ptydask.analysis.forks import count_forks, map_in_forks, shared_with_forks
+from ptydask.store import reader, trialgroup
 
 needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="no forks elsewhere")
 
@@ -40,11 +44,66 @@ def test_a_fork_works_meanwhile_and_results_come_in_order(tmp_path: Path) -> Non
         return task, os.getpid()
 
     with shared_with_forks(work, 7) as results:
-        wait_for(tmp_path / "6")
+        wait_for(tmp_path / "0")
         found = list(results())
     assert [task for task, _ in found] == list(range(7))
     (fork,) = {process for _, process in found}
     assert fork != os.getpid()
+
+
+@needs_forks
+def test_the_last_task_is_begun_first(tmp_path: Path) -> None:
+    """By either: it is the longest."""
+
+    def work(task: int) -> bool:
+        (tmp_path / str(task)).touch()
+        return task == 2 or (tmp_path / "2").exists()
+
+    with shared_with_forks(work, 3) as results:
+        assert all(results())
+
+
+@needs_forks
+def test_a_list_is_worked_on_in_parts(tmp_path: Path) -> None:
+    """In their order; a few items are not worth a fork."""
+    here = os.getpid()
+
+    def work(item: int) -> int:
+        if os.getpid() != here:
+            (tmp_path / "begun").touch()
+        elif len(items) > 100:
+            wait_for(tmp_path / "begun")
+        return -item
+
+    for items in (range(1801), range(101), range(100), range(0)):
+        (tmp_path / "begun").unlink(missing_ok=True)
+        assert map_in_forks(work, items) == [-item for item in items]
+        assert (tmp_path / "begun").exists() == (len(items) > 100)
+
+
+@needs_forks
+def test_curves_are_read_in_forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is open; a trial that is damaged is left out there, too."""
+    monkeypatch.setattr(forks, "_LEAST_PART", 1)
+    path = store_cases.packed(tmp_path / "s.h5", [store_cases.record(n) for n in range(9)])
+    here, read = os.getpid(), trialgroup.read_curve
+
+    def read_curve(group: Any) -> dict[str, Any]:
+        if os.getpid() == here:
+            wait_for(tmp_path / "begun")
+        (tmp_path / "begun").touch()
+        if group.name.endswith("000004"):
+            raise OSError("damaged")
+        return {**read(group), "fork": np.array([os.getpid() != here])}
+
+    with reader.open(path) as results:
+        expected = results.curves()
+        monkeypatch.setattr(trialgroup, "read_curve", read_curve)
+        curves = load_study(results).curves
+    assert list(curves) == [n for n in range(9) if n != 4]
+    assert any(curve["fork"].all() for curve in curves.values())
+    for number, curve in curves.items():
+        np.testing.assert_array_equal(curve["loss"], expected[number]["loss"])
 
 
 @needs_forks

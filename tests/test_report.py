@@ -27,7 +27,7 @@ from store_cases import KEEP
 from ptydask import cli
 from ptydask.analysis import greys, report
 from ptydask.analysis.attribute_units import attribute_units
-from ptydask.analysis.data import StudyData
+from ptydask.analysis.data import StudyData, load_study
 from ptydask.analysis.report import page, pictures, plots, trial_pictures
 from ptydask.analysis.report.collect import collect_page_data, tuned_parameters
 from ptydask.analysis.report.rows import json_value, table_columns
@@ -305,7 +305,7 @@ def test_the_hue_of_a_probe_is_its_phase() -> None:
 def test_the_best_few_have_all_pictures(tmp_path: Path) -> None:
     """Spectrum with rings, every slice with its depth, every mode with its share in both spaces, moved positions."""
     with reader.open(made.thick_study(tmp_path / "s.h5", 4)) as results:
-        album = read(results, images=3)
+        album = read(results, load_study(results), images=3)
     assert [bool(album.trials[n].more_pictures) for n in range(4)] == [bool(album.trials[n].picture) for n in range(4)]
     shown = next(trial.more_pictures for trial in album.trials.values() if trial.more_pictures)
     assert shown["spectrum"]["unit"] == "1/angstrom"
@@ -377,7 +377,7 @@ def test_arrays_of_any_shape_make_a_page(shape: tuple[int, ...], tmp_path: Path)
     store = Store.open(tmp_path / "s.h5", made.meta(engine="toy"))
     cases.put(store, made.trial(0), cases.output(0, arrays=odd))
     with reader.open(store.finish()) as results:
-        assert isinstance(read(results, images=1).trials[0].more_pictures, dict)
+        assert isinstance(read(results, load_study(results), images=1).trials[0].more_pictures, dict)
 
 
 def test_all_of_them_take_so_much_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,9 +385,10 @@ def test_all_of_them_take_so_much_of_the_page(tmp_path: Path, monkeypatch: pytes
     path = made.thick_study(tmp_path / "s.h5", 5)
     with reader.open(path) as results:
         best = results.best().number
-        everyone = [n for n, trial in read(results, images=9).trials.items() if trial.more_pictures]
+        study = load_study(results)
+        everyone = [n for n, trial in read(results, study, images=9).trials.items() if trial.more_pictures]
         monkeypatch.setattr("ptydask.analysis.report.trial_album._PICTURE_CHARACTERS", 10)
-        alone = [n for n, trial in read(results, images=9).trials.items() if trial.more_pictures]
+        alone = [n for n, trial in read(results, study, images=9).trials.items() if trial.more_pictures]
     assert len(everyone) == 5
     assert alone == [best]
 
@@ -426,9 +427,8 @@ def test_no_text_of_a_study_becomes_markup() -> None:
 def test_figures_escape_names_too() -> None:
     """A parameter's name in a plot stays a name."""
     about, beyond = hostile()
-    html = made.page.render(
-        {"study": {"name": ""}}, made.plots.draw(made.study(about, beyond)), source="", made=made.MADE
-    )
+    drawn = made.draw_plots(made.study(about, beyond))
+    html = made.page.render({"study": {"name": ""}}, drawn, source="", made=made.MADE)
     assert "<script>alert" not in html
     assert "<img src=x" not in html
 
@@ -513,7 +513,7 @@ def test_many_trials_have_logs_only_where_it_matters(tmp_path: Path, monkeypatch
     monkeypatch.setattr("ptydask.analysis.report.trial_album._LARGE", 3)
     path = cases.packed(tmp_path / "s.h5", [made.trial(0), made.trial(1), made.trial(2), cases.failed(3)])
     with reader.open(path) as results:
-        seen = read(results, images=2).trials
+        seen = read(results, load_study(results), images=2).trials
     assert [bool(seen[n].log) for n in range(3)] == [True, False, True]
     assert seen[3].record.traceback
     assert all(len(seen[n].curve["step"]) == 3 for n in range(3))
@@ -582,7 +582,7 @@ def test_large_images_are_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(pictures, "encode_image", counted)
     with reader.open(cases.packed(tmp_path / "s.h5", [made.trial(n) for n in (0, 1, 2, 3, 4)])) as results:
-        assert read(results, images=5).grey is not None
+        assert read(results, load_study(results), images=5).grey is not None
     assert len(alive) == 5 * (1 + 1 + 2)  # the image, its spectrum, two slices
 
 

@@ -567,9 +567,8 @@ def test_two_trials_are_subtracted(opened: Open, tmp_path: Path) -> None:
         images.append(replace(base, data=part, y=axis, x=axis))
         cases.put(store, made.trial(number), cases.output(number, image=images[-1], arrays={}))
     with reader.open(store.finish()) as results:
-        html = page.render(
-            collect_page_data(load_study(results), read(results, images=9)), [], source="s.h5", made=made.MADE
-        )
+        study = load_study(results)
+        html = page.render(collect_page_data(study, read(results, study, images=9)), [], source="s.h5", made=made.MADE)
     wanted = subtract_images(images[0], images[1])
     browser = opened(html)
     go(browser, "#compare-0-1", "Trials 0 and 1")
@@ -627,7 +626,7 @@ def test_text_stays_text(opened: Open) -> None:
         {0: replace(made.seen(good, pictured=True), log=evil, attributes={evil: evil}), 1: PageTrial(bad, log=evil)}
     )
     data = made.study(made.meta(name=evil, metric=evil, provenance={evil: evil}), beyond)
-    html = page.render(collect_page_data(data, beyond), made.plots.draw(data), source=evil, made=made.MADE)
+    html = page.render(collect_page_data(data, beyond), made.draw_plots(data), source=evil, made=made.MADE)
     browser = opened(html)
     assert "caught" in texts(browser, "h1")[0]
     for number in (0, 1):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import report_cases
 import staged_files
 import store_cases
 
@@ -20,7 +21,6 @@ import ptydask
 from ptydask import cli
 from ptydask.analysis import stages
 from ptydask.analysis.data import StudyData, load_study
-from ptydask.analysis.report import plots
 from ptydask.errors import StoreError
 from ptydask.lineage import StageLineage
 from ptydask.store import Store, reader
@@ -403,7 +403,11 @@ def test_the_report_begins_with_the_stages(staged: Path, plain: Path, monkeypatc
         assert page_data(results, monkeypatch)["drawn"] == [("demo scan", {"of_page": True})]
         of_all = replace(load_study(results), stages=stages.load_stages(results))
         monkeypatch.undo()
-        titles = [one["title"] for one in plots.draw(of_all, of_page=False) if one["kind"] in ("history", "slice")]
+        titles = [
+            one["title"]
+            for one in report_cases.draw_plots(of_all, of_page=False)
+            if one["kind"] in ("history", "slice")
+        ]
         assert (titles[0], titles[1].endswith(", stage scan")) == ("Every trial, stage by stage", True)
     with reader.open(plain) as results:
         assert "stages" not in page_data(results, monkeypatch)["study"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from ptydask.analysis.forks import map_in_forks
 from ptydask.errors import StoreError, UsageError, nearest_hint
 from ptydask.model import Direction, StudyMeta, TrialRecord
 from ptydask.ranking import best_of, metric_names, parameter_names
@@ -97,7 +98,7 @@ def are_to_come(results: Results) -> bool:
 def load_study(results: Results, *, curves: bool = True) -> StudyData:
     """Read all rows, the confirmation, and all curves where asked for. Raises StoreError."""
     records = tuple(results.records())
-    columns = results.curves() if curves else {}
+    columns = results.curves(map_in_forks) if curves else {}
     return StudyData(results.meta, records, columns, read_confirmation(results), to_come=are_to_come(results))
 
 

@@ -1,4 +1,7 @@
-"""Work that a process shares with forks of itself: figures, which keep one core busy for half a second each."""
+"""Work that a process shares with forks of itself: figures, which keep one core busy for half a second each.
+
+And what takes a millisecond for each of thousands of trials, in parts.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,27 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from ptydask.machine import usable_cores
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _PROCESSES = 4
 """At most, this one among them: each has memory of its own for what it draws."""
 _MOST_TASKS = 255
+_PARTS, _LEAST_PART = 16, 100
+"""A list is worked on in so many parts, of so many items at least: fewer are done before a fork has begun."""
 
 
 @contextmanager
 def shared_with_forks(work: Callable[[int], T], count: int) -> Iterator[Callable[[], Iterator[T]]]:
-    """Begin ``work(0)`` to ``work(count - 1)``, of at most 255, in forks of this process, which goes on meanwhile.
+    """Begin ``work(count - 1)`` down to ``work(0)``, of at most 255, in forks of this process, which goes on meanwhile.
 
+    The longest are best the last ones: what is begun late and takes long is waited for in the end.
     What is yielded is called for the results: then this process takes its part of what is left, and gives all in their
     order. A fork gives what pickle can, and ends with the ``with`` statement. What one could not do, this process does
     itself in the end, so that an error of ``work`` is raised here. Without a second core, or where a fork could hang,
@@ -36,7 +43,7 @@ def shared_with_forks(work: Callable[[int], T], count: int) -> Iterator[Callable
     tasks, filled = os.pipe()
     with ExitStack() as stack:
         stack.callback(os.close, tasks)
-        os.write(filled, bytes(range(count)))  # each read takes one byte, a task that nobody else gets
+        os.write(filled, bytes(reversed(range(count))))  # each read takes one byte, a task that nobody else gets
         os.close(filled)
         forks = []
         with suppress(OSError):  # no more processes may be had
@@ -51,6 +58,14 @@ def shared_with_forks(work: Callable[[int], T], count: int) -> Iterator[Callable
             return (done[task] if task in done else work(task) for task in range(count))
 
         yield give_results
+
+
+def map_in_forks(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """``[work(item) for item in items]``, part of it in forks; an error of ``work`` is raised here."""
+    size = max(_LEAST_PART, -(-len(items) // _PARTS))
+    parts = [items[first : first + size] for first in range(0, len(items), size)]
+    with shared_with_forks(lambda part: list(map(work, parts[part])), len(parts)) as results:
+        return [result for part in results() for result in part]
 
 
 def count_forks(tasks: int) -> int:

@@ -120,6 +120,11 @@ def run_plot(args: argparse.Namespace) -> int:
         formats.print_stderr(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")
         return 1
 
+    if {"importance", "contour"} <= set(chosen):
+        from ptydask.analysis.figures import importance
+
+        importance.param_importances(study)  # kept in it: both ask, and may be drawn by two processes
+
     def save_figure(index: int) -> Path:
         path = place(chosen[index])
         figure = figures.draw(chosen[index], study, parameters=args.params, size=args.size)

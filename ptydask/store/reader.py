@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
@@ -183,23 +183,25 @@ class Results(AbstractContextManager["Results"]):
         """``step`` and one column for each metric; empty for a trial that never reported. Raises StoreError."""
         return self._read_trial(number, trialgroup.read_curve)
 
-    def curves(self) -> dict[int, dict[str, NDArray[Any]]]:
-        """The curve of every trial that has one. A trial whose file is damaged is left out."""
-        numbers = self._table_numbers()
-        curves: dict[int, dict[str, NDArray[Any]]] = {}
-        for number in sorted(numbers.union(record.number for record in self._records_since(numbers))):
-            with suppress(StoreError):
-                curves[number] = self._own_curve(number) or self.curve(number)
-        return {number: curve for number, curve in curves.items() if curve}
+    def curves(self, apply: Callable[..., Iterable[Any]] = map) -> dict[int, dict[str, NDArray[Any]]]:
+        """The curve of every trial that has one. A trial whose file is damaged is left out.
 
-    def _own_curve(self, number: int) -> dict[str, NDArray[Any]] | None:
-        """A curve in the file itself, without looking for the trial elsewhere; None where it is not there."""
-        if not self.packed:
-            return None
-        try:
-            return trialgroup.read_curve(self._trials[names.trial_name(number)])
-        except files.BROKEN:
-            return None
+        ``apply`` reads them: ``map``, or what does the same on several cores.
+        """
+        stored = self._table_numbers()
+        numbers = sorted(stored.union(record.number for record in self._records_since(stored)))
+        curves = zip(numbers, apply(self._whole_curve, numbers), strict=True)
+        return {number: curve for number, curve in curves if curve}
+
+    def _whole_curve(self, number: int) -> dict[str, NDArray[Any]]:
+        """As :meth:`curve`, of a packed file without looking for the trial elsewhere; empty where it is damaged."""
+        if self.packed:
+            with suppress(*files.BROKEN):
+                if curve := trialgroup.read_curve(self._trials[names.trial_name(number)]):
+                    return curve
+        with suppress(StoreError):
+            return self.curve(number)
+        return {}
 
     def trial(self, number: int) -> TrialData:
         """Everything of one trial; arrays are read when used. Raises StoreError for an unknown number."""

@@ -41,7 +41,7 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     of_all = replace(searched, stages=stages.load_stages(results, curves=False))
     of_all.importances.update(searched.importances)
     with plots.drawn_meanwhile(of_all, of_page=searched is study) as drawn:
-        album = trial_album.read(results, images=images, study=study)
+        album = trial_album.read(results, study, images=images)
         # Before its first trial a run has not said anything yet.
         running = results.status() or ({} if results.live else None)
         data = collect_page_data(study, album, running, stages.read_stages(results), searched)

@@ -38,21 +38,16 @@ def trial_anchor(number: int) -> str:
     return f"#trial-{number}"
 
 
-def draw(study: StudyData, *, of_page: bool = True) -> list[dict[str, str]]:
-    """Every figure that these trials suffice for: ``kind``, ``title``, ``about``, ``markup`` in HTML, ``size``.
+@contextmanager
+def drawn_meanwhile(study: StudyData, *, of_page: bool) -> Iterator[Callable[[], list[dict[str, str]]]]:
+    """Begin every figure that these trials suffice for on other cores; what is yielded waits for them, and gives them.
 
-    ``size`` is "wide" for a figure that wants the whole width of the page, else ""; the wide ones come last. Where the
-    trials are not those ``of_page``, but of another stage, their marks lead nowhere, and the titles name the stage.
+    Each has ``kind``, ``title``, ``about``, ``markup`` in HTML, and ``size``: "wide" for a figure that wants the whole
+    width of the page, else ""; the wide ones come last. Where the trials are not those ``of_page``, but of another
+    stage, their marks lead nowhere, and the titles name the stage.
 
     Raises MissingDependency without Matplotlib.
     """
-    with drawn_meanwhile(study, of_page=of_page) as drawn:
-        return drawn()
-
-
-@contextmanager
-def drawn_meanwhile(study: StudyData, *, of_page: bool = True) -> Iterator[Callable[[], list[dict[str, str]]]]:
-    """:func:`draw` begun on other cores; what is yielded waits for the figures."""
     kinds = figures.drawable_kinds(study)
     with shared_with_forks(lambda k: _draw_kind(kinds[k], study, of_page=of_page), len(kinds)) as drawn:
         yield lambda: sorted(drawn(), key=lambda plot: plot["size"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptydask.analysis import greys
-from ptydask.analysis.data import Curve, StudyData, load_study
+from ptydask.analysis.data import Curve, StudyData
+from ptydask.analysis.forks import map_in_forks
 from ptydask.analysis.gain import baseline_trial
 from ptydask.analysis.report import pictures, trial_pictures
 from ptydask.errors import StoreError
@@ -77,12 +77,8 @@ def select_image_trials(records: Sequence[TrialRecord], direction: Direction, co
     return list(dict.fromkeys([*first, *best, *pruned]))[:count]
 
 
-def read(results: Results, *, images: int, study: StudyData | None = None) -> TrialAlbum:
-    """All trials of ``results``, ``images`` of them with a large image; of ``study``, where it was read before.
-
-    Raises StoreError for a file that is none.
-    """
-    study = study or load_study(results)
+def read(results: Results, study: StudyData, *, images: int) -> TrialAlbum:
+    """All trials of ``study``, read of ``results``, ``images`` of them with a large image."""
     records = study.records
     with_image = select_image_trials(records, results.meta.direction, images)
     logs = {*with_image, *[record.number for record in records if record.state is TrialState.FAIL][:_LOGS]}
@@ -104,10 +100,9 @@ def read(results: Results, *, images: int, study: StudyData | None = None) -> Tr
             seen[number] = PageTrial(record, lost=str(error))
     side = 64 if len(records) >= _LARGE else 128
     tiles = {number: tile for number, tile in results.pictures().items() if number in seen}
-    with ThreadPoolExecutor(4) as pool:  # Pillow lets others have the interpreter while it works
-        thumbnails = pool.map(partial(pictures.encode_thumbnail, side=side), tiles.values())
-        for number, thumbnail in zip(tiles, thumbnails, strict=True):
-            seen[number] = replace(seen[number], thumbnail=thumbnail)
+    thumbnails = map_in_forks(partial(pictures.encode_thumbnail, side=side), list(tiles.values()))
+    for number, thumbnail in zip(tiles, thumbnails, strict=True):
+        seen[number] = replace(seen[number], thumbnail=thumbnail)
     for number, encoded in _read_more_pictures(results, with_image[:_WITH_MORE_PICTURES]).items():
         seen[number] = replace(seen[number], more_pictures=encoded)
     return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in with_image[:BEST_SIDE_BY_SIDE]))
