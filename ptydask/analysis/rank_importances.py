@@ -52,6 +52,9 @@ def _import_importance() -> Any:
 
     Its import takes a second, for evaluators that are not used here. Optuna does without it where it is not installed,
     and then those evaluators raise: so the module is forgotten, and whoever imports it later has a whole one.
+
+    The import must fail: with a module in its place, as PtyRAD is given one by the engine's ``without_clustering``,
+    the evaluators would be made of it.
     """
     if _IMPORTANCE in sys.modules or _SCIKIT_LEARN in sys.modules:
         return importlib.import_module(_IMPORTANCE)

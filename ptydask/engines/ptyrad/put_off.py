@@ -69,7 +69,11 @@ def put_off(name: str) -> None:
 
 @contextmanager
 def without_clustering(mode: str) -> Iterator[None]:
-    """PtyRAD's ``make_batches`` looks for scikit-learn in any mode, and uses it in one, ``compact``."""
+    """PtyRAD's ``make_batches`` looks for scikit-learn in any mode, and uses it in one, ``compact``.
+
+    The import must succeed: where it fails, as it does for Optuna's importances (``analysis.rank_importances``),
+    PtyRAD makes every mode ``random``.
+    """
     name = "sklearn.cluster"
     if mode == "compact" or name in sys.modules or find_spec("sklearn") is None:
         yield
