@@ -149,8 +149,8 @@ WHY = (
     "thinned trial gets a digest of its own, for which what it keeps is read so. Several processes that thin side by "
     "side, or attributes that are read through HDF5's C interface, would lift that.",
     "Of a report about half is Matplotlib (each figure is laid out, then drawn), the rest the trials' curves and their "
-    "thumbnails. Curves are read, figures drawn and thumbnails made on all cores, four at most. Nothing grows faster "
-    "than the number of trials.",
+    "thumbnails. Curves are read and figures drawn on all cores, four at most. Nothing grows faster than the number of "
+    "trials.",
 )
 
 IN_PYTHON = {

@@ -95,10 +95,13 @@ def are_to_come(results: Results) -> bool:
     return lineage.name != lineage.stages[-1] or not results.records()
 
 
-def load_study(results: Results, *, curves: bool = True) -> StudyData:
-    """Read all rows, the confirmation, and all curves where asked for. Raises StoreError."""
+def load_study(results: Results, *, curves: bool = True, on_all_cores: bool = False) -> StudyData:
+    """Read all rows, the confirmation, and all curves where asked for. Raises StoreError.
+
+    ``on_all_cores`` is for commands: curves are read in forks, too, which a program may not want of itself.
+    """
     records = tuple(results.records())
-    columns = results.curves(map_in_forks) if curves else {}
+    columns = results.curves(map_in_forks if on_all_cores else map) if curves else {}
     return StudyData(results.meta, records, columns, read_confirmation(results), to_come=are_to_come(results))
 
 

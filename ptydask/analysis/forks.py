@@ -1,6 +1,6 @@
 """Work that a process shares with forks of itself: figures, which keep one core busy for half a second each.
 
-And what takes a millisecond for each of thousands of trials, in parts.
+And what takes part of a millisecond for each of thousands of trials.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ R = TypeVar("R")
 _PROCESSES = 4
 """At most, this one among them: each has memory of its own for what it draws."""
 _MOST_TASKS = 255
-_PARTS, _LEAST_PART = 16, 100
+_PARTS, _LEAST_PART = 16, 500
 """A list is worked on in so many parts, of so many items at least: fewer are done before a fork has begun."""
 
 
 @contextmanager
 def shared_with_forks(work: Callable[[int], T], count: int) -> Iterator[Callable[[], Iterator[T]]]:
-    """Begin ``work(count - 1)`` down to ``work(0)``, of at most 255, in forks of this process, which goes on meanwhile.
+    """Begin ``work(0)`` to ``work(count - 1)``, of at most 255, in forks of this process, which goes on meanwhile.
 
-    The longest are best the last ones: what is begun late and takes long is waited for in the end.
     What is yielded is called for the results: then this process takes its part of what is left, and gives all in their
     order. A fork gives what pickle can, and ends with the ``with`` statement. What one could not do, this process does
     itself in the end, so that an error of ``work`` is raised here. Without a second core, or where a fork could hang,
@@ -43,7 +42,7 @@ def shared_with_forks(work: Callable[[int], T], count: int) -> Iterator[Callable
     tasks, filled = os.pipe()
     with ExitStack() as stack:
         stack.callback(os.close, tasks)
-        os.write(filled, bytes(reversed(range(count))))  # each read takes one byte, a task that nobody else gets
+        os.write(filled, bytes(range(count)))  # each read takes one byte, a task that nobody else gets
         os.close(filled)
         forks = []
         with suppress(OSError):  # no more processes may be had

@@ -85,7 +85,7 @@ def run_table(args: argparse.Namespace) -> int:
     from ptydask.analysis.export import table
 
     with inspect.open_results(args.file, args.stage) as results:
-        data = study.load_study(results, curves=args.curves)
+        data = study.load_study(results, curves=args.curves, on_all_cores=True)
         if args.top or args.trial:
             data = table.select_trials(data, [record.number for record in _choose_trials(args, results)])
     path = _output_path(args, "-curves" if args.curves else "", f".{args.format}", ours=True, text=args.format == "csv")

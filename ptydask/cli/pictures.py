@@ -111,7 +111,7 @@ def run_plot(args: argparse.Namespace) -> int:
 
     figures.need_matplotlib()
     with stages.open_tuned(args.file, args.stage) as results:
-        study = data.load_study(results, curves=not kinds or "curves" in kinds)
+        study = data.load_study(results, curves=not kinds or "curves" in kinds, on_all_cores=True)
         if not args.stage and (not kinds or "history" in kinds):
             study = replace(study, stages=stages.load_stages(results, curves=False))
     study = study if args.metric is None else study.by_metric(args.metric)
@@ -119,11 +119,6 @@ def run_plot(args: argparse.Namespace) -> int:
     if not chosen:
         formats.print_stderr(f"{args.file}: nothing to draw so far ({len(study.records)} trials recorded)")
         return 1
-
-    if {"importance", "contour"} <= set(chosen):
-        from ptydask.analysis.figures import importance
-
-        importance.param_importances(study)  # kept in it: both ask, and may be drawn by two processes
 
     def save_figure(index: int) -> Path:
         path = place(chosen[index])

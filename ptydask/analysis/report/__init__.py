@@ -33,10 +33,10 @@ def render(results: Results, *, images: int = IMAGES, made: datetime | None = No
     from ptydask.analysis.optimum import study_importances
     from ptydask.analysis.report.collect import collect_page_data  # imports Matplotlib
 
-    study = searched = load_study(results)
+    study = searched = load_study(results, on_all_cores=True)
     if tuned := results.tuned_before():
         with results.stage(tuned) as before:
-            searched = load_study(before)
+            searched = load_study(before, on_all_cores=True)
     study_importances(searched)  # kept in it: figures and advice, made by two processes, both ask for them
     of_all = replace(searched, stages=stages.load_stages(results, curves=False))
     of_all.importances.update(searched.importances)

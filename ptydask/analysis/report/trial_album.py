@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from ptydask.analysis import greys
 from ptydask.analysis.data import Curve, StudyData
-from ptydask.analysis.forks import map_in_forks
 from ptydask.analysis.gain import baseline_trial
 from ptydask.analysis.report import pictures, trial_pictures
 from ptydask.errors import StoreError
@@ -100,9 +100,10 @@ def read(results: Results, study: StudyData, *, images: int) -> TrialAlbum:
             seen[number] = PageTrial(record, lost=str(error))
     side = 64 if len(records) >= _LARGE else 128
     tiles = {number: tile for number, tile in results.pictures().items() if number in seen}
-    thumbnails = map_in_forks(partial(pictures.encode_thumbnail, side=side), list(tiles.values()))
-    for number, thumbnail in zip(tiles, thumbnails, strict=True):
-        seen[number] = replace(seen[number], thumbnail=thumbnail)
+    with ThreadPoolExecutor(4) as pool:  # Pillow lets others have the interpreter while it works
+        thumbnails = pool.map(partial(pictures.encode_thumbnail, side=side), tiles.values())
+        for number, thumbnail in zip(tiles, thumbnails, strict=True):
+            seen[number] = replace(seen[number], thumbnail=thumbnail)
     for number, encoded in _read_more_pictures(results, with_image[:_WITH_MORE_PICTURES]).items():
         seen[number] = replace(seen[number], more_pictures=encoded)
     return TrialAlbum(seen, greys.shared_grey_limits(spans.get(number) for number in with_image[:BEST_SIDE_BY_SIDE]))
