@@ -206,8 +206,9 @@ def main() -> None:
             "One driver and many trials that do nothing, of 6 floats and 3 reports, by two workers. For each it keeps "
             "Optuna's trial (1.8 kB, as every worker does), the record (1.1 kB), and what the index is written of "
             "(0.4 kB): the record's text, compressed, and digests. More parameters, reports (0.1 kB each) and "
-            "thumbnails come on top. While an index is written it is 3 kB more, which are given back then, but for "
-            "what lies between trials' own: about 1 kB. The latest lines of the journal have an upper limit, 3 MiB.",
+            "thumbnails come on top. While an index is written it is 3 kB more; what of it is freed between trials' "
+            "own, 1 to 2 kB, the process keeps for the next. The first thousands of trials cost more, until the latest "
+            "lines of the journal are there, of which it keeps 3 MiB.",
             driver,
             "On a GPU each worker has a copy of its own. What CUDA hands from one process to others "
             "(`cudaIpcGetMemHandle`) is not defined once the process that allocated it has ended, and a worker may be "

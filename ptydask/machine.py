@@ -23,9 +23,10 @@ _ROOT, _MEMBERSHIP, _MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"),
 
 
 def return_freed_memory() -> None:
-    """Give the machine back what this process's allocator keeps of freed memory, also amid what is in use: 2 ms.
+    """Give the machine back what this process's allocator keeps of freed memory, also amid what is in use.
 
-    glibc keeps what lies below the last block in use, whoever freed it. Nothing happens where there is no glibc.
+    It takes milliseconds. glibc keeps what lies below the last block in use, whoever freed it. Nothing happens where
+    there is no glibc.
     """
     import ctypes  # few processes need it
 

@@ -1,6 +1,7 @@
 """What a driver keeps of every trial: rows as they were put in, small; and nothing of an index that was written."""
 
 import gc
+import platform
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,7 @@ store.close()
 """
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are not asked")
 def test_an_index_leaves_no_freed_memory(commands: forked.Commands, tmp_path: Path) -> None:
     """What it was made of grows with the study, and the allocator would keep it from one index to the next."""
     done = commands.run([], tmp_path, code=f"HERE = {str(Path(__file__).parent)!r}\n{INDEX}")

@@ -256,7 +256,7 @@ def _compare_trial(
     """One trial, and whether it says the same as the table does."""
     trial = file[group]
     problems = _check_digest(trial, set(), "")["problems"]
-    if group == f"/{layout.TRIAL}":
+    if group == layout.OWN_GROUP:
         problems += _check_digest(file["/"], {layout.TRIAL}, "all but the trial")["problems"]
     if problems:
         return {"problems": problems}

@@ -161,7 +161,7 @@ def _rows_without_file(path: Path, folder: Path, rows: Mapping[int, index.TrialR
     missing = [row for row in index.read_rows(path) if row.record.number not in rows]
     own = [(row, names.shard_path(folder, row.record.number)) for row in missing]
     return [
-        replace(row, file=file, group=f"/{layout.TRIAL}")
+        replace(row, file=file, group=layout.OWN_GROUP)
         for row, file in own
         if not (folder / DAMAGED / file.name).exists()
     ]

@@ -30,9 +30,6 @@ from ptydask.store import (
     trialgroup,
 )
 
-OWN_GROUP = f"/{layout.TRIAL}"
-"""The path of a trial's group in its own file."""
-
 
 @dataclass(frozen=True, slots=True)
 class ResultsHeader:
@@ -51,7 +48,7 @@ class TrialRow:
 
     record: TrialRecord
     file: Path
-    group: str = OWN_GROUP
+    group: str = layout.OWN_GROUP
     """The path of its group there; as it stands, that in a trial's own file."""
     tile: bytes | None = None
     """Its thumbnail, compressed as in the file."""
@@ -63,7 +60,7 @@ class TrialRow:
     @property
     def alone(self) -> bool:
         """Whether it lies in a file of its own, not in an older pack with others."""
-        return self.group == OWN_GROUP
+        return self.group == layout.OWN_GROUP
 
 
 Place = Callable[[h5py.Group, TrialRow], None]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ptydask.model import TrialRecord
-from ptydask.store import codec, index, names
+from ptydask.store import codec, index, layout, names
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class KeptRows(MutableMapping[int, index.TrialRow]):
         packed = self._packed[number]
         text = zlib.decompressobj(_WINDOW, zdict=self._model).decompress(packed).decode(*_TEXT)
         json, _, sha256 = text.partition("\0")
-        file, group = self._places.get(number) or (names.shard_path(self.folder, number), index.OWN_GROUP)
+        file, group = self._places.get(number) or (names.shard_path(self.folder, number), layout.OWN_GROUP)
         return index.TrialRow(self.records[number], file, group, self._tiles.get(number), sha256, json)
 
     def __delitem__(self, number: int) -> None:

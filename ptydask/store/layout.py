@@ -82,6 +82,8 @@ MERGED_NUMBER = "merged_number"
 
 # In a trial's own file
 TRIAL = "trial"
+OWN_GROUP = f"/{TRIAL}"
+"""The path of a trial's group in its own file."""
 
 LINKED = 100
 """Trials within reach of links while a run is on: viewers open every link that they show."""

@@ -91,7 +91,7 @@ def _salvage_file(child: ChildReader, path: Path) -> SalvagedFile:
     number = names.shard_number(path)
     if number is None:
         return _salvage_study(child, path)
-    whole, damaged = _salvage_trials(child, path, {number: f"/{layout.TRIAL}"})
+    whole, damaged = _salvage_trials(child, path, {number: layout.OWN_GROUP})
     return SalvagedFile(path, whole=whole, damaged=damaged)
 
 

@@ -124,7 +124,7 @@ def _anything_left(work: _Verification, path: Path) -> bool:
 
 def _verify_file(work: _Verification, path: Path, head: _FileHead) -> None:
     if head.kind == layout.TRIAL:
-        work.check_trials([_TrialPlace(names.shard_number(path), path, f"/{layout.TRIAL}")])
+        work.check_trials([_TrialPlace(names.shard_number(path), path, layout.OWN_GROUP)])
     elif head.kind == layout.INDEX:
         _verify_index(work, path, head)
     elif head.kind == layout.PACKED:
@@ -281,7 +281,7 @@ class _Verification:
         """Whether the bytes of its file are those that were written, and it is the trial that the table knows."""
         if not place.row.get("seal"):
             return False
-        if place.group == f"/{layout.TRIAL}":
+        if place.group == layout.OWN_GROUP:
             return self.intact.content_of(place.file) == place.row["seal"]
         return place.file in self.intact
 
@@ -303,7 +303,7 @@ def _trials_since(work: _Verification, path: Path, head: _FileHead) -> list[_Tri
         return []
     shards = contents.shard_files(folder)
     numbers = sorted(shards.keys() - head.rows.keys())
-    return [_TrialPlace(number, shards[number], f"/{layout.TRIAL}") for number in numbers]
+    return [_TrialPlace(number, shards[number], layout.OWN_GROUP) for number in numbers]
 
 
 def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
@@ -326,7 +326,7 @@ def _verify_index(work: _Verification, path: Path, head: _FileHead) -> None:
     for number in sorted({*head.rows, *alone, *packed}):
         file = names.shard_path(folder, number)
         if number in alone:
-            places.append(_TrialPlace(number, file, f"/{layout.TRIAL}", head.rows.get(number, {})))
+            places.append(_TrialPlace(number, file, layout.OWN_GROUP, head.rows.get(number, {})))
         elif number in packed:
             places.append(packed[number])
         else:
