@@ -120,7 +120,7 @@ def test_requeued_job(slurm: Sandbox, toy_params: Params) -> None:
 
 def test_killed_driver(slurm: Sandbox, toy_params: Params) -> None:
     """kill -9: the same command takes over, ends the old jobs, and goes on within the trials."""
-    params = toy_params(walk=True, iterations=STEPS, sleep=0.25)
+    params = toy_params(walk=True, iterations=STEPS, sleep=0.75)  # not over before the next driver is there
     with study(slurm, params, "--workers", WORKERS, total=TRIALS) as it:
         it.until(lambda: it.under_way() >= WORKERS)
         old = [job.id for job in it.running()]
