@@ -72,7 +72,7 @@ def trial_location(results: Results, number: int) -> str:
     """``FILE:/group`` of a trial: in the results file, in the trial's own file while a run is on."""
     own = names.shard_path(names.folder_of(results.path), number)
     if not results.packed and own.exists():
-        return f"{own}:/{layout.TRIAL}"
+        return f"{own}:{layout.OWN_GROUP}"
     study = names.encode(results.meta.name)
     return f"{results.file}:/{study}/{layout.TRIALS}/{names.trial_name(number)}"
 
